@@ -1,0 +1,246 @@
+"""``rank-rl bench``: every system of a recipe on the held-out queries, compared and written down.
+
+Contract: means are over all test queries that have a relevant document; a query that a system
+leaves out counts as zero. ``result.json`` holds everything a table needs, per query, so that no
+number is ever typed by hand. Computing one system is ``systems``, printing is ``tables``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import rank_rl
+from rank_rl import data
+from rank_rl.bench import stats, tables
+from rank_rl.bench.measures import Judgements, PerQuery, measure
+from rank_rl.bench.setting import Models
+from rank_rl.bench.systems import Paths, SystemRun, compute
+from rank_rl.data import Collection
+from rank_rl.data.files import write_lines
+from rank_rl.errors import DataError, RecipeError
+from rank_rl.specs import BenchSpec, RecipeSpec
+
+log = logging.getLogger(__name__)
+RESULT = "result.json"
+
+
+def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
+    """Run the benchmark of a recipe.
+
+    Args:
+        spec: a recipe with a ``bench`` section.
+        info: hash, versions and git state, copied into the result.
+
+    Returns:
+        A summary: the ``table`` (rows for printing), ``steps``, and the paths of ``result``,
+        ``runs`` and ``exchanges``. Other processes than the first return nothing.
+
+    Raises:
+        RankRLError: recipe, data, a model or the disk is wrong; finished systems are kept.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        return {}
+    bench = _check(spec)
+    out_dir = Path(spec.run.output_dir)
+    collection = data.load(spec.data, seed=spec.run.seed)
+    if not collection.test:
+        raise DataError("no test queries", where=f"data source {spec.data.source!r}")
+    judgements = Judgements.of(collection.test)
+    models = Models(spec)
+    runs: dict[str, SystemRun] = {}
+    values: dict[str, PerQuery] = {}
+    for system in bench.systems:
+        with _bar(system.name) as progress:
+            runs[system.name] = compute(system, spec, collection, models, out_dir, progress)
+        values[system.name] = _measure(runs[system.name], judgements, bench.metrics)
+        shown = ", ".join(f"{m} {_mean(v):.3f}" for m, v in values[system.name].items())
+        log.info("%s: %s", system.name, shown)
+    result = {
+        **_facts(spec, info, collection, judgements),
+        "systems": [
+            _row(s.name, s.kind, runs[s.name], values[s.name], judgements, spec)
+            for s in bench.systems
+        ],
+        "comparisons": _comparisons(bench, values, spec.run.seed),
+        "steps": _steps(bench, values, spec.run.seed),
+        "per_query": values,
+    }
+    write_lines(out_dir / RESULT, [json.dumps(result, indent=1, ensure_ascii=False)])
+    return {
+        "table": tables.rows(result),
+        "steps": tables.step_lines(result),
+        "queries": result["queries"],
+        "result": str(out_dir / RESULT),
+        "runs": str(out_dir / "runs"),
+        "exchanges": str(out_dir / "exchanges"),
+    }
+
+
+def _check(spec: RecipeSpec) -> BenchSpec:
+    """Refuse what could only fail after the systems have been computed."""
+    bench = spec.bench
+    if bench is None or not bench.systems:
+        raise RecipeError("no systems", where="bench", expected="at least one system")
+    names = [s.name for s in bench.systems]
+    files = [Paths.of(Path(), name).record for name in names]
+    if len(set(files)) != len(files):
+        raise RecipeError("two systems share a name", where="bench.systems", expected="distinct")
+    for key, asked in (
+        ("bench.baselines", bench.baselines),
+        ("bench.steps", [name for step in bench.steps for name in step]),
+    ):
+        for name in asked:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names
+                raise RecipeError(
+                    f"no system {name!r}", where=key, remedy=f"nearest: {', '.join(near)}"
+                )
+    for system in bench.systems:
+        if system.explain and system.kind != "slots":
+            raise RecipeError(
+                f"kind {system.kind} cannot explain afterwards",
+                where=f"bench.systems {system.name!r}",
+                expected="kind slots (a text format with mode reason explains itself)",
+            )
+    if not bench.metrics:
+        raise RecipeError("no metrics", where="bench.metrics", expected="e.g. ndcg@10")
+    return bench
+
+
+def _measure(run: SystemRun, judgements: Judgements, metrics: Sequence[str]) -> PerQuery:
+    """Values by metric and query, averaged over the runs of a system that has several."""
+    found = [measure(rankings, judgements, metrics) for rankings in run.rankings]
+    return {
+        m: {q: sum(f[m][q] for f in found) / len(found) for q in judgements.grades} for m in metrics
+    }
+
+
+def _mean(values: Mapping[str, float]) -> float:
+    return sum(values.values()) / len(values)
+
+
+def _facts(
+    spec: RecipeSpec, info: Mapping[str, Any], collection: Collection, judgements: Judgements
+) -> dict[str, Any]:
+    return {
+        "name": spec.run.name,
+        "recipe": {"path": str(info.get("path", "")), "hash": str(info.get("hash", ""))},
+        "seed": spec.run.seed,
+        "rank_rl": rank_rl.__version__,
+        "versions": dict(info.get("versions") or {}),
+        "git": info.get("git"),
+        "data": {"name": collection.name, **collection.provenance},
+        "metrics": list(spec.bench.metrics) if spec.bench else [],
+        "queries": len(judgements.grades),
+        "queries_without_relevant": judgements.without_relevant,
+        "resamples": spec.bench.samples if spec.bench else 0,
+    }
+
+
+def _row(
+    name: str,
+    kind: str,
+    run: SystemRun,
+    values: PerQuery,
+    judgements: Judgements,
+    spec: RecipeSpec,
+) -> dict[str, Any]:
+    samples = spec.bench.samples if spec.bench else 10000
+    paths = Paths.of(Path(), name)
+    return {
+        "name": name,
+        "kind": kind,
+        "metrics": {
+            m: asdict(stats.bootstrap(list(v.values()), samples=samples, seed=spec.run.seed))
+            for m, v in values.items()
+        },
+        "missing_queries": sum(q not in run.rankings[0] for q in judgements.grades),
+        "model": run.model,
+        "setting": run.setting,
+        "statuses": run.statuses,
+        "failure_rate": _rate(run.statuses, "failed"),
+        "explanations": run.explanations,
+        "cuts": run.cuts,
+        "costs": _costs(run),
+        "run": str(paths.run),
+        "exchanges": str(paths.exchanges) if run.model else None,
+    }
+
+
+def _rate(statuses: Mapping[str, int], status: str) -> float | None:
+    total = sum(statuses.values())
+    return statuses.get(status, 0) / total if total else None
+
+
+def _costs(run: SystemRun) -> dict[str, float]:
+    """Mean cost of a query."""
+    names = sorted({name for cost in run.costs.values() for name in cost})
+    return {n: sum(c[n] for c in run.costs.values()) / len(run.costs) for n in names}
+
+
+def _comparisons(
+    bench: BenchSpec, values: Mapping[str, PerQuery], seed: int
+) -> list[dict[str, Any]]:
+    """Every system against every baseline, Holm's correction within metric and baseline."""
+    rows: list[dict[str, Any]] = []
+    for metric in bench.metrics:
+        for baseline in bench.baselines:
+            others = [s.name for s in bench.systems if s.name != baseline]
+            found = {o: _compare(values, metric, baseline, o, bench.samples, seed) for o in others}
+            adjusted = stats.holm({o: row["p"] for o, row in found.items()})
+            rows += [
+                {"metric": metric, "baseline": baseline, "system": o, **row, "p_holm": adjusted[o]}
+                for o, row in found.items()
+            ]
+    return rows
+
+
+def _steps(bench: BenchSpec, values: Mapping[str, PerQuery], seed: int) -> list[dict[str, Any]]:
+    """What each stage added: differences of named pairs, uncorrected."""
+    return [
+        {"metric": m, "from": a, "to": b, **_compare(values, m, a, b, bench.samples, seed)}
+        for m in bench.metrics
+        for a, b in bench.steps
+    ]
+
+
+def _compare(
+    values: Mapping[str, PerQuery], metric: str, first: str, second: str, samples: int, seed: int
+) -> dict[str, float]:
+    a, b = list(values[first][metric].values()), list(values[second][metric].values())
+    difference = stats.difference(a, b, samples=samples, seed=seed)
+    return {
+        "difference": difference.mean,
+        "low": difference.low,
+        "high": difference.high,
+        "p": stats.randomisation_test(a, b, samples=samples, seed=seed),
+    }
+
+
+@contextmanager
+def _bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar with an estimate, shown from the first report on."""
+    from tqdm import tqdm
+
+    bar: Any = None
+
+    def report(done: int, total: int) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(desc=name, unit="view", mininterval=1.0)
+        bar.total = total
+        bar.update(done - bar.n)
+
+    try:
+        yield report
+    finally:
+        if bar is not None:
+            bar.close()

@@ -1,0 +1,137 @@
+"""How a system of the benchmark is asked, which model it asks, and what its numbers depend on.
+
+Contract: ``key`` changes whenever a system could give other numbers, so that finished systems are
+reused safely. Asking is left to ``systems``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rank_rl
+from rank_rl import formats
+from rank_rl.data import Collection
+from rank_rl.errors import RecipeError
+from rank_rl.hub.contract import FILE, PromptContract, Readout
+from rank_rl.models.sources import locate
+from rank_rl.records import RankingTask
+from rank_rl.specs import FormatSpec, RecipeSpec, StrategySpec, SystemSpec
+
+if TYPE_CHECKING:
+    from rank_rl.models.loading import Loaded
+
+
+class Models:
+    """Loads models for systems and keeps the last one, as neighbours often share it."""
+
+    def __init__(self, spec: RecipeSpec) -> None:
+        self.spec = spec
+        self._last: tuple[str, Loaded] | None = None
+
+    def revision(self, name: str) -> str:
+        """What pins the content of a model (downloads or converts it if needed)."""
+        return locate(name, self._revision(name)).revision
+
+    def load(self, name: str) -> Loaded:
+        """Load a model as the recipe's model section says."""
+        from rank_rl.models.loading import load
+
+        if self._last is None or self._last[0] != name:
+            self._last = None
+            update = {"name": name, "revision": self._revision(name), "lora": None}
+            self._last = name, load(self.spec.model.model_copy(update=update))
+        return self._last[1]
+
+    def _revision(self, name: str) -> str | None:
+        return self.spec.model.revision if name == self.spec.model.name else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """How a system is asked; ``contract`` is the hash of its checkpoint's, empty without one."""
+
+    format: FormatSpec
+    strategy: StrategySpec
+    readout: Readout
+    contract: str
+
+
+def setting(system: SystemSpec, spec: RecipeSpec) -> Setting:
+    """Format, strategy and readout of a system.
+
+    The system's own come first, then those saved with its checkpoint, then the recipe's; a format
+    is skipped when it does not answer in the system's kind.
+
+    Raises:
+        RecipeError: no format fits.
+        ModelError: the checkpoint's wording is not the installed one.
+    """
+    contract = _contract(system)
+    slots = system.kind == "slots"
+    from_checkpoint = [contract.format] if contract else []
+    known = [system.format] if system.format else [*from_checkpoint, spec.format]
+    fitting = [f for f in known if (f.name == "slots") == slots]
+    if not fitting:
+        raise RecipeError(
+            f"no format for kind {system.kind}",
+            where=f"bench.systems {system.name!r}",
+            expected=f"a format {'slots' if slots else 'other than slots'} under its format key",
+        )
+    chosen = fitting[0]
+    own = contract if contract and contract.format.name == chosen.name else None
+    if own and chosen == own.format:
+        own.check(formats.make(chosen), where=f"model {system.model!r}")
+    fallback = StrategySpec(name="by_score") if slots else spec.eval.strategy
+    return Setting(
+        format=chosen,
+        strategy=system.strategy or (own.strategy if own else fallback),
+        readout=own.readout if own else "slots" if slots else "text",
+        contract=contract.hash if contract else "",
+    )
+
+
+def _contract(system: SystemSpec) -> PromptContract | None:
+    """The contract saved with a system's checkpoint, if it has one."""
+    if system.model is None or system.model.startswith("pip:"):
+        return None
+    source = locate(system.model)
+    folder = source.adapter or source.path
+    return PromptContract.read(folder) if (folder / FILE).is_file() else None
+
+
+def key(system: SystemSpec, spec: RecipeSpec, collection: Collection, models: Models) -> str:
+    """Hash of everything that a system's rankings depend on."""
+    parts: dict[str, Any] = {
+        "rank_rl": rank_rl.__version__,
+        "seed": spec.run.seed,
+        "system": system.model_dump(mode="json"),
+        "test": _digest([_task_facts(t) for t in collection.test]),
+    }
+    if system.model is not None:
+        how = setting(system, spec)
+        parts |= {
+            "model": models.revision(system.model),
+            "loading": spec.model.model_dump(mode="json", include={"dtype", "autocast"}),
+            "format": how.format.model_dump(mode="json"),
+            "wording": formats.make(how.format).version,
+            "strategy": how.strategy.model_dump(mode="json"),
+            "readout": how.readout,
+        }
+    elif system.path is not None and Path(system.path).is_file():
+        parts["file"] = hashlib.sha256(Path(system.path).read_bytes()).hexdigest()
+    return _digest(parts)
+
+
+def _task_facts(task: RankingTask) -> list[Any]:
+    shown = [[c.docid, c.title, c.text, c.rank, c.score] for c in task.candidates]
+    # Grades decide the perfect order only, but a key that is too strict costs little.
+    return [task.query.qid, task.query.text, task.query.instruction, shown, dict(task.grades or {})]
+
+
+def _digest(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

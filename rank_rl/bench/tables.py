@@ -1,0 +1,149 @@
+"""Tables out of result files: rows for printing, and Markdown for the README.
+
+``python -m rank_rl.bench.tables README.md`` rewrites every block between
+``<!-- table:results/NAME.json -->`` and ``<!-- /table -->`` from that file, so that no number in
+the documentation is typed by hand. Paths are relative to the Markdown file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rank_rl.data.files import write_lines
+from rank_rl.errors import DataError, RankRLError
+
+_BLOCK = re.compile(
+    r"(?P<open><!-- table:(?P<path>[^ >]+) -->\n)(?P<body>.*?)(?P<close><!-- /table -->)", re.DOTALL
+)
+Row = dict[str, Any]
+
+
+def rows(result: Mapping[str, Any]) -> list[Row]:
+    """One row a system: metrics, interval of the first metric, p-values, failures, cost."""
+    metrics: Sequence[str] = result["metrics"]
+    baselines = list(dict.fromkeys(c["baseline"] for c in result["comparisons"]))
+    pvalues = {
+        (c["baseline"], c["system"]): c["p_holm"]
+        for c in result["comparisons"]
+        if c["metric"] == metrics[0]
+    }
+    table = []
+    for system in result["systems"]:
+        row: Row = {"system": system["name"]}
+        for number, metric in enumerate(metrics):
+            found = system["metrics"][metric]
+            row[metric] = f"{found['mean']:.3f}"
+            if number == 0:
+                row["95 % interval"] = f"{found['low']:.3f} to {found['high']:.3f}"
+        for baseline in baselines:
+            row[f"p vs {baseline}"] = _p(pvalues.get((baseline, system["name"])))
+        table.append({**row, **_costs(system)})
+    return table
+
+
+def step_lines(result: Mapping[str, Any]) -> list[str]:
+    """What each step changed in the first metric, one line a step."""
+    return [
+        f"{s['from']} → {s['to']}: {s['metric']} {s['difference']:+.3f} "
+        f"({s['low']:+.3f} to {s['high']:+.3f}, p {_p(s['p'])})"
+        for s in result["steps"]
+        if s["metric"] == result["metrics"][0]
+    ]
+
+
+def markdown(table: Sequence[Row]) -> str:
+    """Rows as a Markdown table; columns that are empty in every row are left out."""
+    columns = [k for k in (table[0] if table else {}) if any(row[k] for row in table)]
+    lines = ["| " + " | ".join(columns) + " |"]
+    lines.append("|" + "|".join("---" if c == "system" else "---:" for c in columns) + "|")
+    lines += ["| " + " | ".join(str(row[c]) for c in columns) + " |" for row in table]
+    return "\n".join(lines)
+
+
+def block(result: Mapping[str, Any]) -> str:
+    """A whole README block: table, steps, and the line that says where it comes from."""
+    lines = [markdown(rows(result)), ""]
+    lines += [f"- {line}" for line in step_lines(result)] + ([""] if result["steps"] else [])
+    recipe = result["recipe"]
+    lines.append(
+        f"{result['queries']} test queries of {result['data']['name']}, seed {result['seed']}, "
+        f"recipe `{recipe['path']}` ({recipe['hash']}), rank_rl {result['rank_rl']}."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def regenerate(path: Path) -> int:
+    """Rewrite the table blocks of a Markdown file; returns how many there are.
+
+    Raises:
+        DataError: the file or a result file is missing or malformed.
+        StorageError: the file cannot be written.
+    """
+    text = _read(path)
+    count = 0
+
+    def replaced(match: re.Match[str]) -> str:
+        nonlocal count
+        count += 1
+        source = path.parent / match["path"]
+        try:
+            body = block(json.loads(_read(source)))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError("not a benchmark result", where=str(source)) from error
+        return f"{match['open']}{body}{match['close']}"
+
+    new = _BLOCK.sub(replaced, text)
+    if new != text:
+        write_lines(path, new.removesuffix("\n").split("\n"))
+    return count
+
+
+def _costs(system: Mapping[str, Any]) -> Row:
+    costs = system["costs"]
+    failures, notes = system["failure_rate"], system["explanations"]
+    return {
+        "unreadable": "" if failures is None else f"{failures:.1%}",
+        "bad notes": f"{notes['malformed'] / notes['written']:.1%}" if notes.get("written") else "",
+        "tokens in": f"{costs['prompt_tokens']:.0f}" if costs else "",
+        "tokens out": f"{costs['completion_tokens']:.0f}" if costs else "",
+        "calls": f"{costs['calls']:.1f}" if costs else "",
+        "s / query": f"{costs['seconds']:.2f}" if costs else "",
+    }
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise DataError("no such file", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise DataError("not UTF-8 text", where=str(path)) from error
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Regenerate the tables of every file named; the exit status."""
+    if not arguments:
+        sys.stderr.write("usage: python -m rank_rl.bench.tables FILE.md …\n")
+        return 2
+    try:
+        for name in arguments:
+            sys.stdout.write(f"{name}: {regenerate(Path(name))} tables\n")
+    except RankRLError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,48 @@
+"""The ``rank-rl`` command: registers the subcommands, starts nothing heavy by itself."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import rank_rl
+from rank_rl.cli import check, rerank, run, stages
+from rank_rl.cli.boundary import Boundary
+
+app = typer.Typer(
+    name="rank-rl",
+    cls=Boundary,
+    help="Turn a teacher's judgement into a small reranker that reasons.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command("check")(check.check)
+for _stage in stages.STAGES:
+    app.command(_stage, help=stages.STAGES[_stage])(stages.command(_stage))
+app.command("rerank")(rerank.rerank)
+app.command("run")(run.run)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"rank-rl {rank_rl.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the ``rank-rl`` script and of ``python -m rank_rl``."""
+    app()

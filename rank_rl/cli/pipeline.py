@@ -1,0 +1,246 @@
+"""A recipe folder as a chain of launches: what is done, what must run, how long it took.
+
+A stage is done when ``done.json`` in its output folder bears the hash of its recipe. A stage that
+runs makes every later one undone, because those read its checkpoint. Times add up over restarts in
+``pipeline.json``, in the folder that all stages' outputs share.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rank_rl import recipe as recipes
+from rank_rl.cli import provenance
+from rank_rl.cli.process import PARENT, Terminated, end_tree, peak_memory_mb, physical_cores
+from rank_rl.cli.stages import DONE
+from rank_rl.errors import RecipeError
+
+_FOR_STAGE = re.compile(r"(score|sft|grpo|bench):(.*)", re.DOTALL)
+_HEARTBEAT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One stage of a pipeline with its checked recipe and the overrides that apply to it."""
+
+    stage: str
+    recipe: recipes.Recipe
+    overrides: tuple[str, ...]
+
+    @property
+    def out_dir(self) -> Path:
+        """Where the stage writes."""
+        return Path(self.recipe.spec.run.output_dir)
+
+    def summary(self) -> dict[str, Any]:
+        """What the stage returned when it was done; empty when it is not."""
+        return dict(provenance.read_json(self.out_dir / DONE).get("summary") or {})
+
+    def is_done(self) -> bool:
+        """Whether the outputs of exactly this recipe are complete and still there."""
+        same = provenance.read_json(self.out_dir / DONE).get("hash") == self.recipe.hash
+        checkpoint = self.summary().get("checkpoint")
+        return same and (not checkpoint or os.path.exists(checkpoint))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """A checked pipeline: name, launch configuration and steps in order."""
+
+    name: str
+    launch: Path
+    steps: tuple[Step, ...]
+
+    @property
+    def out_dir(self) -> Path:
+        """The folder that the outputs of all stages share."""
+        return Path(os.path.relpath(os.path.commonpath([s.out_dir.resolve() for s in self.steps])))
+
+
+def load(folder: Path, overrides: Sequence[str] = ()) -> Pipeline:
+    """Read a pipeline and all its recipes, so that bad input is met before anything is computed.
+
+    Args:
+        folder: a folder with ``pipeline.yaml``, or that file.
+        overrides: ``a.b=c`` for every stage, ``sft:a.b=c`` for one.
+
+    Raises:
+        RecipeError: pipeline, recipe, override or launch configuration is wrong.
+    """
+    spec, path = recipes.load_pipeline(folder)
+    if not spec.stages:
+        raise RecipeError("no stages", where=f"{path}: stages", expected="at least one stage")
+    stages: set[str] = {entry.stage for entry in spec.stages}
+    split = [_for_stage(item, stages) for item in overrides]
+    steps = []
+    for entry in spec.stages:
+        own = tuple(text for stage, text in split if stage in ("", entry.stage))
+        recipe = recipes.load(_beside(path, entry.recipe), own)
+        steps.append(Step(stage=entry.stage, recipe=recipe, overrides=own))
+    _check_folders(steps, path)
+    return Pipeline(name=spec.name, launch=find_launch(spec.launch, path), steps=tuple(steps))
+
+
+def _for_stage(item: str, stages: set[str]) -> tuple[str, str]:
+    match = _FOR_STAGE.fullmatch(item)
+    if match and match[1] not in stages:
+        raise RecipeError(
+            f"no stage {match[1]!r}", where=f"--set {item}", expected=", ".join(sorted(stages))
+        )
+    return (match[1], match[2]) if match else ("", item)
+
+
+def _beside(path: Path, name: str) -> Path:
+    """A recipe named in a pipeline file, which it lies beside."""
+    return Path(os.path.relpath(path.parent / name))
+
+
+def _check_folders(steps: Sequence[Step], path: Path) -> None:
+    seen: dict[Path, str] = {}
+    for step in steps:
+        folder = step.out_dir.resolve()
+        if folder in seen:
+            raise RecipeError(
+                f"stages {seen[folder]} and {step.stage} both write to {step.out_dir}",
+                where=f"{path}: run.output_dir",
+                expected="one folder for each stage",
+            )
+        seen[folder] = step.stage
+
+
+def find_launch(name: str, pipeline: Path) -> Path:
+    """The accelerate configuration: from the current folder, or from one above the pipeline.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    folders = [Path(), *pipeline.resolve().parents]
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    raise RecipeError(
+        f"no such file: {name}",
+        where=f"{pipeline}: launch",
+        expected="an accelerate configuration, from the current folder or above the recipe",
+    )
+
+
+def choose(steps: Sequence[Step], *, first: str | None, force: bool) -> list[bool]:
+    """Which steps must run: those not done and all behind them; all from ``first`` if given.
+
+    Raises:
+        RecipeError: ``first`` is no stage here, or one before it has not run.
+    """
+    if first is None:
+        done = [step.is_done() and not force for step in steps]
+        start = done.index(False) if False in done else len(steps)
+        return [i >= start for i in range(len(steps))]
+    names = [step.stage for step in steps]
+    if first not in names:
+        raise RecipeError(f"no stage {first!r}", where="--from", expected=", ".join(names))
+    start = names.index(first)
+    for step in steps[:start]:
+        if not (step.out_dir / DONE).is_file():
+            raise RecipeError(
+                f"stage {step.stage} has not run", where=f"--from {first}",
+                expected=f"{step.out_dir / DONE}", remedy="start without --from",
+            )  # fmt: skip
+    return [i >= start for i in range(len(steps))]
+
+
+def launch_arguments(pipeline: Pipeline, step: Step) -> list[str]:
+    """What follows ``accelerate launch`` for one step."""
+    sets = [text for item in step.overrides for text in ("--set", item)]
+    start = ["--config_file", str(pipeline.launch), "-m", "rank_rl", step.stage]
+    return [*start, step.recipe.path, *sets]
+
+
+def launch_environment(launch: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """The stage's environment: all physical cores for a single process on a CPU, unless set.
+
+    Raises:
+        RecipeError: the launch configuration is not a YAML mapping.
+    """
+    try:
+        config = yaml.safe_load(launch.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError("not valid YAML", where=str(launch)) from error
+    if not isinstance(config, dict):
+        raise RecipeError("not a mapping", where=str(launch), expected="accelerate's settings")
+    env = {**environ, PARENT: str(os.getpid())}
+    if config.get("use_cpu") and int(config.get("num_processes") or 1) == 1:
+        env.setdefault("OMP_NUM_THREADS", str(physical_cores()))
+    return env
+
+
+class Clock:
+    """``pipeline.json``: seconds of every stage, added up over restarts, kept while they run."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.path = pipeline.out_dir / "pipeline.json"
+        old = provenance.read_json(self.path).get("stages") or {}
+        self.record: dict[str, Any] = {
+            "name": pipeline.name,
+            "launch": str(pipeline.launch),
+            "peak_memory_mb": provenance.read_json(self.path).get("peak_memory_mb", 0),
+            "stages": {},
+        }
+        for step in pipeline.steps:
+            new = {"recipe": step.recipe.path, "hash": step.recipe.hash, "seconds": 0.0}
+            kept = old.get(str(step.out_dir), {})
+            # Time spent on another recipe in the same folder is not time of this one.
+            self.record["stages"][str(step.out_dir)] = {
+                "stage": step.stage,
+                **new,
+                "status": "waiting",
+                **(kept if kept.get("hash") == step.recipe.hash else {}),
+            }
+
+    def seconds(self, step: Step | None = None) -> float:
+        """Seconds of one step, or of all."""
+        entries = self.record["stages"]
+        chosen = [entries[str(step.out_dir)]] if step else entries.values()
+        return float(sum(entry["seconds"] for entry in chosen))
+
+    def update(self, step: Step, status: str, seconds: float) -> None:
+        """Set the status and seconds of a step and write the file."""
+        self.record["stages"][str(step.out_dir)].update(
+            status=status, hash=step.recipe.hash, seconds=round(seconds, 1)
+        )
+        peak = max(self.record["peak_memory_mb"], peak_memory_mb())
+        self.record.update(seconds=round(self.seconds(), 1), peak_memory_mb=peak)
+        provenance.make_folder(self.path.parent)
+        provenance.write_json(self.path, self.record)
+
+
+def run_step(pipeline: Pipeline, step: Step, clock: Clock, env: Mapping[str, str]) -> int:
+    """Launch one step, count its seconds while it runs, and return its exit status."""
+    command = [sys.executable, "-m", "rank_rl.cli.launch", *launch_arguments(pipeline, step)]
+    before, start = clock.seconds(step), time.monotonic()
+    process = subprocess.Popen(command, env=dict(env))
+    status: int | None = None
+    try:
+        while status is None:
+            clock.update(step, "running", before + time.monotonic() - start)
+            try:
+                status = process.wait(timeout=_HEARTBEAT_S)
+            except subprocess.TimeoutExpired:
+                continue
+    except Terminated:
+        end_tree(process.pid)
+        raise
+    finally:
+        # After an interrupt: the stage got the signal too and may still be saving.
+        process.wait()
+        clock.update(step, "done" if status == 0 else "stopped", before + time.monotonic() - start)
+    return status

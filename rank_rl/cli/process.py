@@ -1,0 +1,60 @@
+"""Small facts about processes that ``rank-rl run`` and the stages it starts need."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+
+PARENT = "RANK_RL_PARENT"
+
+
+class Terminated(KeyboardInterrupt):
+    """This process was asked to end (SIGTERM); unlike Ctrl-C, its children were not."""
+
+
+def die_with_parent() -> None:
+    """End this process when the one that started it ends, even if that one was killed (Linux).
+
+    Counts only below ``rank-rl run``, which sets ``RANK_RL_PARENT``: a stage that went on alone
+    after a kill would write into the folder of the next attempt.
+    """
+    if PARENT not in os.environ or not sys.platform.startswith("linux"):
+        return
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+def end_tree(pid: int) -> None:
+    """Ask a process and everything it started to end."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        family = [*process.children(recursive=True), process]
+    except psutil.NoSuchProcess:
+        return
+    for member in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.terminate()
+
+
+def physical_cores() -> int:
+    """Physical cores this process may use, at least 1 (hyper-threads slow training down)."""
+    import psutil
+
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    return max(1, min(cores, allowed or cores))
+
+
+def peak_memory_mb() -> int:
+    """Largest resident memory of any finished child process so far, in MiB (0 where unknown)."""
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return int(peak / (1024 * 1024 if sys.platform == "darwin" else 1024))

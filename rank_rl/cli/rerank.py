@@ -1,0 +1,188 @@
+"""``rank-rl rerank``: a trained checkpoint ranks documents from a file, stdin or a TREC run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rank_rl.cli.show import line, show_table
+from rank_rl.errors import DataError, RecipeError
+
+if TYPE_CHECKING:
+    from rank_rl.records import RankingTask
+    from rank_rl.rerank import RankResult, Reranker
+
+
+def rerank(
+    model: Annotated[str, typer.Option(help="Checkpoint folder or Hub id.", show_default=False)],
+    query: Annotated[str | None, typer.Option(help="The query.")] = None,
+    documents: Annotated[
+        str | None,
+        typer.Option(help="JSON lines with text (id, title) or plain lines; - reads stdin."),
+    ] = None,
+    run: Annotated[Path | None, typer.Option(help="TREC run to rerank.")] = None,
+    corpus: Annotated[Path | None, typer.Option(help="corpus.jsonl of the run.")] = None,
+    queries: Annotated[Path | None, typer.Option(help="Queries of the run, JSONL or TSV.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Reranked TREC run to write.")] = None,
+    exchanges: Annotated[
+        Path | None, typer.Option(help="Also write every prompt and answer (JSONL).")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, help="Documents to show, or to rerank of a run.")
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain/--no-explain", help="Write the reasoning too.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+) -> None:
+    """Rerank documents for a query, or a whole TREC run."""
+    if run is not None:
+        files = (run, _given(corpus, "--corpus"), _given(queries, "--queries"))
+        target = _given(output, "--output")
+        tasks = read_run_tasks(*files, depth=top_k)
+        _rerank_run(_load(model), tasks, target, exchanges)
+        return
+    if query is None or documents is None:
+        raise RecipeError(
+            "nothing to rerank",
+            where="rerank",
+            expected="--query and --documents, or --run, --corpus, --queries and --output",
+        )
+    found = read_documents(documents)
+    results = _load(model).rank(query, found, top_k=top_k, explain=explain)
+    _show(results, as_json=as_json)
+
+
+def _given(path: Path | None, option: str) -> Path:
+    if path is None:
+        raise RecipeError("missing", where=option, expected="with --run, a file")
+    return path
+
+
+def _load(model: str) -> Reranker:
+    from rank_rl.rerank import Reranker
+
+    return Reranker.from_pretrained(model)
+
+
+def read_documents(source: str) -> list[dict[str, str]]:
+    """Read documents with ``id``, ``text`` and ``title`` from a file, or from stdin for ``-``.
+
+    A line that begins with ``{`` is a JSON object; any other is the text of a document. A document
+    without an id is named by its line number.
+
+    Raises:
+        DataError: no such file, no documents, a malformed line, or a repeated id.
+    """
+    from rank_rl.data.files import lines
+
+    numbered: Iterable[tuple[str, str]]
+    if source == "-":
+        piped = sys.stdin.read().splitlines()
+        numbered = [(f"stdin:{n}", row) for n, row in enumerate(piped, 1) if row.strip()]
+    else:
+        numbered = lines(Path(source))
+    documents: dict[str, dict[str, str]] = {}
+    for where, row in numbered:
+        document = _document(row, where)
+        if document["id"] in documents:
+            raise DataError(f"document {document['id']!r} appears twice", where=where)
+        documents[document["id"]] = document
+    if not documents:
+        raise DataError("no documents", where="stdin", expected="one document a line")
+    return list(documents.values())
+
+
+def _document(line: str, where: str) -> dict[str, str]:
+    from rank_rl.data.files import identifier, text_field
+
+    number = where.rpartition(":")[2]
+    if not line.lstrip().startswith("{"):
+        return {"id": number, "text": line.strip(), "title": ""}
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"invalid JSON: {error}", where=where) from error
+    keys = ("id", "_id", "docid")
+    named = any(record.get(key) is not None for key in keys)
+    return {
+        "id": identifier(record, keys, where) if named else number,
+        "text": text_field(record, ("text", "contents"), where),
+        "title": text_field(record, ("title",), where, default=""),
+    }
+
+
+def read_run_tasks(run: Path, corpus: Path, queries: Path, *, depth: int | None) -> list[Any]:
+    """Ranking tasks of a TREC run: its top ``depth`` documents in its order.
+
+    Raises:
+        DataError: a missing or malformed file, or a run that names unknown queries or documents.
+    """
+    from dataclasses import replace
+
+    from rank_rl.data import sources, trec
+    from rank_rl.records import RankingTask
+
+    known = sources.read_corpus(corpus)
+    tsv = queries.suffix in {".tsv", ".txt"}
+    asked = trec.read_queries_tsv(queries) if tsv else sources.read_queries(queries)
+    tasks = []
+    for qid, pairs in trec.read_run(run).items():
+        if qid not in asked:
+            raise DataError(f"query {qid!r} is not in {queries}", where=str(run))
+        absent = [docid for docid, _ in pairs if docid not in known]
+        if absent:
+            raise DataError(f"document {absent[0]!r} is not in {corpus}", where=str(run))
+        candidates = tuple(
+            replace(known[docid], rank=rank, score=score)
+            for rank, (docid, score) in enumerate(pairs[:depth], 1)
+        )
+        tasks.append(RankingTask(query=asked[qid], candidates=candidates, source=str(run)))
+    return tasks
+
+
+def _rerank_run(
+    reranker: Reranker, tasks: Sequence[RankingTask], output: Path, exchanges: Path | None
+) -> None:
+    from rich.progress import track
+
+    from rank_rl.bench.traces import trace
+    from rank_rl.data import trec
+    from rank_rl.data.files import write_lines
+
+    results = []
+    for start in track(range(0, len(tasks), 16), description="reranking"):
+        results += reranker.rank_tasks(tasks[start : start + 16])
+    trec.write_run(output, [r.ranking for r in results], tag="rank_rl")
+    if exchanges is not None:
+        write_lines(exchanges, (text for result in results for text in trace(result)))
+    failed = sum(r.statuses.get("failed", 0) for r in results)
+    line(f"{len(results)} queries reranked, {failed} answers could not be read: {output}")
+
+
+def _show(results: Sequence[RankResult], *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    if as_json:
+        for result in results:
+            sys.stdout.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
+        return
+    rows = [
+        {"rank": r.rank, "score": r.score, "id": r.docid, "text": _short(r.text)} for r in results
+    ]
+    show_table(rows)
+    told: set[str] = set()
+    for result in results:
+        if result.reasoning and result.reasoning not in told:
+            told.add(result.reasoning)
+            line(f"{result.rank}. [{result.docid}] {result.reasoning}")
+
+
+def _short(text: str, width: int = 80) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= width else flat[: width - 1] + "…"

@@ -1,0 +1,69 @@
+"""Collections become tuples of ``RankingTask`` here: read, first stage, split, checked for leaks.
+
+Adding a source is one file and one line in ``SOURCES``: a function ``(DataSpec) -> SourceData``.
+Drawing views from tasks is left to ``sampling``, rows for trainers to ``rows``.
+"""
+
+# Without "from __future__ import annotations": it would hide the submodule of that name here.
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rank_rl import registry
+from rank_rl.data import splits
+from rank_rl.data.provenance import describe_split
+from rank_rl.data.sources import SourceData
+from rank_rl.records import RankingTask
+from rank_rl.specs import DataSpec
+
+SOURCES: dict[str, str] = {
+    "bundled": "rank_rl.data.beir:load_bundled",
+    "beir": "rank_rl.data.beir:load_folder",
+    "trec": "rank_rl.data.trec:load_files",
+    "jsonl": "rank_rl.data.tasks:load_files",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collection:
+    """A collection, ready for training and for the benchmark.
+
+    ``train`` and ``validation`` share no query with ``test``. ``provenance`` is JSON-safe: file
+    hashes, counts, the leak report, the first stage and its mean nDCG@10 for each split.
+    """
+
+    name: str
+    train: tuple[RankingTask, ...]
+    validation: tuple[RankingTask, ...]
+    test: tuple[RankingTask, ...]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def load(spec: DataSpec, *, seed: int) -> Collection:
+    """Read the collection that a recipe names and divide it.
+
+    Args:
+        spec: the ``data`` section of a recipe.
+        seed: run seed; it chooses the validation queries and what ``max_*`` keeps.
+
+    Raises:
+        RecipeError: unknown source.
+        DataError: a file, split or judgement that is missing or malformed.
+    """
+    source = registry.resolve("data source", spec.source, SOURCES)
+    data: SourceData = source(spec)
+    division = splits.divide(data.splits, spec, seed=seed)
+    parts = {
+        "train": division.train,
+        "validation": division.validation,
+        "test": division.test,
+    }
+    provenance = {
+        "source": spec.source,
+        **data.provenance,
+        "seed": seed,
+        "leaks": division.leaks.as_dict(),
+        "validation_leaks": division.validation_leaks.as_dict(),
+        "splits": {name: describe_split(tasks) for name, tasks in parts.items()},
+    }
+    return Collection(name=data.name, provenance=provenance, **parts)

@@ -1,0 +1,131 @@
+"""Views drawn from training tasks: pools, random groups and windows, so that few queries give
+many different prompts.
+
+Every draw has its own generator, derived from the seed, the query id and the draw's number; the
+order shown never depends on the grades. First-stage ranks stay those of the task. Groups without
+variance teach nothing (all relevant or none): they are drawn again, then left out and counted.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rank_rl import seeds
+from rank_rl.records import Candidate, RankingTask, View, numbered
+from rank_rl.specs import SamplerSpec
+
+Picked = list[Candidate]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleReport:
+    """What became of the draws: ``draws`` wanted, ``views`` made, ``redrawn`` extra attempts,
+    ``dropped`` draws that found no variance."""
+
+    draws: int = 0
+    views: int = 0
+    redrawn: int = 0
+    dropped: int = 0
+
+    def __add__(self, other: SampleReport) -> SampleReport:
+        """Add the counts of two reports."""
+        return SampleReport(
+            draws=self.draws + other.draws,
+            views=self.views + other.views,
+            redrawn=self.redrawn + other.redrawn,
+            dropped=self.dropped + other.dropped,
+        )
+
+    def line(self) -> str:
+        """One line for a log."""
+        return (
+            f"{self.views} views from {self.draws} draws "
+            f"({self.redrawn} redrawn, {self.dropped} left out without variance)"
+        )
+
+
+def sample_views(
+    task: RankingTask, spec: SamplerSpec, *, seed: int
+) -> tuple[list[View], SampleReport]:
+    """Draw ``spec.per_query`` views of at most ``spec.size`` candidates, labelled 1 … n.
+
+    A task without grades keeps every draw.
+
+    Args:
+        task: candidates in first-stage order; relevant documents that are not among them cannot
+            be shown.
+        spec: which documents a draw takes, and how often it is repeated.
+        seed: run seed.
+    """
+    views: list[View] = []
+    redrawn = dropped = 0
+    for draw in range(spec.per_query):
+        for attempt in range(spec.retries + 1):
+            rng = seeds.rng(seed, "view", task.query.qid, draw, attempt)
+            picked = _draw(task, spec, rng)
+            if _teaches(picked, task):
+                views.append(numbered(task.query, picked))
+                break
+        else:
+            dropped += 1
+        redrawn += attempt
+    report = SampleReport(draws=spec.per_query, views=len(views), redrawn=redrawn, dropped=dropped)
+    return views, report
+
+
+def sample_tasks(
+    tasks: Sequence[RankingTask], spec: SamplerSpec, *, seed: int
+) -> tuple[list[tuple[RankingTask, View]], SampleReport]:
+    """Draw views from every task; each comes with its task, in task order."""
+    pairs: list[tuple[RankingTask, View]] = []
+    total = SampleReport()
+    for task in tasks:
+        views, report = sample_views(task, spec, seed=seed)
+        pairs += [(task, view) for view in views]
+        total += report
+    return pairs, total
+
+
+def _draw(task: RankingTask, spec: SamplerSpec, rng: random.Random) -> Picked:
+    """Choose documents, then put them in first-stage or in random order."""
+    picked = _PICKERS[spec.name](task, spec.size, rng)
+    picked.sort(key=lambda c: c.rank)
+    if spec.shuffle:
+        rng.shuffle(picked)
+    return picked
+
+
+def _pool(task: RankingTask, size: int, rng: random.Random) -> Picked:
+    """All relevant candidates (one place is kept for another document) and random others."""
+    relevant = [c for c in task.candidates if _grade(task, c) > 0]
+    others = [c for c in task.candidates if _grade(task, c) <= 0]
+    room = size - 1 if others else size
+    kept = rng.sample(relevant, min(len(relevant), room))
+    return kept + rng.sample(others, min(len(others), size - len(kept)))
+
+
+def _group(task: RankingTask, size: int, rng: random.Random) -> Picked:
+    return rng.sample(task.candidates, min(len(task.candidates), size))
+
+
+def _window(task: RankingTask, size: int, rng: random.Random) -> Picked:
+    start = rng.randint(0, max(0, len(task.candidates) - size))
+    return list(task.candidates[start : start + size])
+
+
+_PICKERS: dict[str, Callable[[RankingTask, int, random.Random], Picked]] = {
+    "pool": _pool,
+    "groups": _group,
+    "window": _window,
+}
+
+
+def _teaches(picked: Picked, task: RankingTask) -> bool:
+    relevant = sum(_grade(task, c) > 0 for c in picked)
+    return task.grades is None or 0 < relevant < len(picked)
+
+
+def _grade(task: RankingTask, candidate: Candidate) -> int:
+    return (task.grades or {}).get(candidate.docid, 0)

@@ -1,0 +1,150 @@
+"""TREC files: runs (6 columns), qrels (4 columns), and a collection made of them.
+
+A run is read by score, as trec_eval does; equal scores follow the rank column. It is written with
+strictly decreasing scores, so that no tool can break ties in its own way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rank_rl.data import splits
+from rank_rl.data.files import lines, text_field, write_lines
+from rank_rl.data.sources import (
+    Raw,
+    SourceData,
+    add_grade,
+    add_query,
+    build,
+    flag,
+    params_of,
+    read_corpus,
+    read_queries,
+    required_path,
+)
+from rank_rl.errors import DataError
+from rank_rl.records import Query, Ranking
+from rank_rl.specs import DataSpec
+
+PARAMS = ("run", "qrels", "corpus", "queries", "allow_missing")
+
+
+def load_files(spec: DataSpec) -> SourceData:
+    """Load ``params``: corpus (JSONL), queries (JSONL or TSV), qrels and, optionally, a run.
+
+    ``qrels`` is one file, or a mapping from split name to file. Without a run, BM25 retrieves.
+
+    Raises:
+        DataError: a missing or malformed file.
+    """
+    params = params_of(spec, PARAMS)
+    files = {key: required_path(params.get(key), f"params.{key}") for key in ("corpus", "queries")}
+    if params.get("run") is not None:
+        files["run"] = required_path(params["run"], "params.run")
+    qrels_files = _qrels_files(params.get("qrels"))
+    chosen = {name: qrels_files[name] for name in splits.wanted(spec, list(qrels_files))}
+    files |= {f"qrels.{name}": path for name, path in chosen.items()}
+    tsv = files["queries"].suffix in {".tsv", ".txt"}
+    raw = Raw(
+        name=spec.path or files["corpus"].parent.name or "trec",
+        documents=read_corpus(files["corpus"]),
+        queries=(read_queries_tsv if tsv else read_queries)(files["queries"]),
+        qrels={name: read_qrels(path) for name, path in chosen.items()},
+        run=read_run(files["run"]) if "run" in files else None,
+        files=files,
+        allow_missing=flag(params, "allow_missing"),
+    )
+    return build(raw, spec)
+
+
+def read_run(path: Path) -> dict[str, tuple[tuple[str, float], ...]]:
+    """Read a run as query id → ((docid, score), …), best first.
+
+    Raises:
+        DataError: a line without six columns, a rank or score that is no finite number, or a
+            document listed twice for a query.
+    """
+    rows: dict[str, dict[str, tuple[float, int]]] = {}
+    for where, line in lines(path):
+        cells = line.split()
+        if len(cells) != 6:
+            raise DataError(
+                f"{len(cells)} columns", where=where, expected="qid Q0 docid rank score tag"
+            )
+        qid, _, docid, rank, score, _ = cells
+        try:
+            value, position = float(score), int(rank)
+        except ValueError as error:
+            raise DataError(
+                f"rank {rank!r}, score {score!r}", where=where, expected="numbers"
+            ) from error
+        if not math.isfinite(value):
+            raise DataError(f"score {score!r}", where=where, expected="a finite number")
+        entries = rows.setdefault(qid, {})
+        if docid in entries:
+            raise DataError(f"document {docid!r} of {qid!r} appears twice", where=where)
+        entries[docid] = (-value, position)
+    return {
+        qid: tuple((d, -entries[d][0]) for d in sorted(entries, key=lambda d: (*entries[d], d)))
+        for qid, entries in rows.items()
+    }
+
+
+def write_run(path: Path, rankings: Iterable[Ranking], tag: str) -> None:
+    """Write rankings as a TREC run with strictly decreasing scores (the rank from the end).
+
+    Raises:
+        DataError: an id or the tag contains white space, which the format cannot hold.
+        StorageError: the file cannot be written.
+    """
+    rows = []
+    for ranking in rankings:
+        scores = ranking.run_scores()
+        for rank, (docid, score) in enumerate(zip(ranking.docids, scores, strict=True), 1):
+            cells = [ranking.qid, "Q0", docid, str(rank), f"{score:g}", tag]
+            if any(cell.split() != [cell] for cell in cells):
+                raise DataError(
+                    f"white space in {cells!r}", where=str(path), expected="ids without spaces"
+                )
+            rows.append(" ".join(cells))
+    write_lines(path, rows)
+
+
+def read_qrels(path: Path) -> dict[str, dict[str, int]]:
+    """Read judgements (qid, iteration, docid, grade) as query id → docid → grade.
+
+    Raises:
+        DataError: a line without four columns or a grade that is not an integer.
+    """
+    grades: dict[str, dict[str, int]] = {}
+    for where, line in lines(path):
+        cells = line.split()
+        if len(cells) != 4:
+            raise DataError(f"{len(cells)} columns", where=where, expected="qid 0 docid grade")
+        add_grade(grades, cells[0], cells[2], cells[3], where)
+    return grades
+
+
+def read_queries_tsv(path: Path) -> dict[str, Query]:
+    """Read queries from lines of ``qid<TAB>text``.
+
+    Raises:
+        DataError: a line without a tab, an empty id or text, or a repeated id.
+    """
+    queries: dict[str, Query] = {}
+    for where, line in lines(path):
+        qid, _, text = (part.strip() for part in line.partition("\t"))
+        if not qid or not text:
+            raise DataError("no query", where=where, expected="qid, tab, text")
+        query = Query(qid=qid, text=text_field({"text": text}, ("text",), where))
+        add_query(queries, query, where)
+    return queries
+
+
+def _qrels_files(value: Any) -> dict[str, Path]:
+    if isinstance(value, dict) and value:
+        return {str(k): required_path(v, f"params.qrels.{k}") for k, v in value.items()}
+    return {splits.UNSPLIT: required_path(value, "params.qrels")}

@@ -1,0 +1,157 @@
+"""Read a JSON object of scores, ``{"[1]": 7, "[2]": 0}``, out of an answer.
+
+Strictly, the answer is that object and nothing else, whole numbers only. Leniently, the last
+object that can be decoded counts, then pairs of a label and a number wherever they stand. Repeated
+keys, ``NaN``, ``1e400`` and numbers of any length are read without raising.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from rank_rl.formats.labels import ascii_form, id_pattern
+
+_STRICT = re.compile(
+    r'\{\s*"\[\w+\]"\s*:\s*(?:0|[1-9][0-9]{0,8})(?:\s*,\s*"\[\w+\]"\s*:\s*(?:0|[1-9][0-9]{0,8}))*\s*\}',
+    re.ASCII,
+)
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
+_BLANK = " \t\r\n"
+_ATTEMPTS = 20
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A decoded JSON object with its repeated keys."""
+
+
+def _integer(text: str) -> float:
+    # int() refuses more than 4300 digits; a float of them is an infinity, which gets clipped.
+    return int(text) if len(text) < 16 else float(text)
+
+
+def _parsed(text: str) -> float:
+    return float(text) if "." in text else _integer(text)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=_integer)
+
+
+def read_scores(
+    answer: str, labels: Sequence[str], maximum: int
+) -> tuple[dict[str, float], list[str]]:
+    """Return the score of every label that has one, clipped to 0 … ``maximum``, and the issues.
+
+    Returns:
+        scores: by label; the first one counts where a label repeats.
+        issues: ``non_ascii``, ``bad_json``, ``text_before``, ``text_after``, ``unfinished``,
+            ``unknown_label``, ``label_spelling``, ``duplicate``, ``non_integer``,
+            ``out_of_range``, ``missing``, ``out_of_order``; empty when all rules were kept.
+    """
+    plain = ascii_form(answer).strip(_BLANK)
+    issues = [] if plain == answer.strip(_BLANK) else ["non_ascii"]
+    pairs, found = _pairs(plain, labels)
+    issues += found
+    scores: dict[str, float] = {}
+    for key, value in pairs:
+        label, spelled = _label(key, labels)
+        if label is None:
+            issues.append("unknown_label")
+            continue
+        issues += [] if spelled else ["label_spelling"]
+        number, whole = _number(value)
+        issues += [] if whole else ["non_integer"]
+        if number is None:
+            continue
+        if label in scores:
+            issues.append("duplicate")
+            continue
+        issues += [] if 0 <= number <= maximum else ["out_of_range"]
+        scores[label] = float(min(max(number, 0), maximum))
+    if len(scores) < len(labels):
+        issues.append("missing")
+    if list(scores) != [label for label in labels if label in scores]:
+        issues.append("out_of_order")
+    if not issues and not _STRICT.fullmatch(plain):
+        issues.append("bad_json")
+    return scores, issues
+
+
+def spans(answer: str, labels: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Where in an answer the number of each label's first score stands."""
+    found: dict[str, tuple[int, int]] = {}
+    for match in _pair_pattern(labels).finditer(ascii_form(answer)):
+        label, _ = _label(match["key"], labels)
+        if label is not None:
+            found.setdefault(label, match.span("value"))
+    return found
+
+
+def _pairs(plain: str, labels: Sequence[str]) -> tuple[list[tuple[str, Any]], list[str]]:
+    """Keys and values of the object that counts, and what is wrong around it."""
+    if plain.startswith("{"):
+        whole, end = _decode(plain, 0)
+        if whole is not None and end == len(plain):
+            return _unnested(whole)
+    start, counted, end = -1, None, 0
+    position = plain.find("{")
+    for _ in range(_ATTEMPTS):
+        if position < 0:
+            break
+        decoded, stop = _decode(plain, position)
+        if decoded is not None:
+            start, counted, end = position, decoded, stop
+        position = plain.find("{", stop if decoded is not None else position + 1)
+    if counted is not None:
+        pairs, issues = _unnested(counted)
+        issues += ["text_before"] if plain[:start].strip() else []
+        return pairs, issues + (["text_after"] if plain[end:].strip() else [])
+    issues = ["bad_json"]
+    if "{" in plain and "}" not in plain:
+        issues.append("unfinished")
+    found = _pair_pattern(labels).finditer(plain)
+    return [(m["key"], _parsed(m["value"])) for m in found], issues
+
+
+def _decode(plain: str, start: int) -> tuple[_Pairs | None, int]:
+    try:
+        value, end = _DECODER.raw_decode(plain, start)
+    except (ValueError, RecursionError):
+        return None, start
+    return (value if isinstance(value, _Pairs) else None), end
+
+
+def _unnested(pairs: _Pairs) -> tuple[list[tuple[str, Any]], list[str]]:
+    """``{"scores": {…}}`` as ``{…}``."""
+    if len(pairs) == 1 and isinstance(pairs[0][1], _Pairs):
+        return pairs[0][1], ["bad_json"]
+    return pairs, []
+
+
+def _pair_pattern(labels: Sequence[str]) -> re.Pattern[str]:
+    key = id_pattern(labels)
+    return re.compile(
+        rf"(?P<key>\[ ?(?:{key}) ?\]|\"(?:{key})\")\"?\s*[:=]\s*\"?"
+        r"(?P<value>[+-]?[0-9]+(?:\.[0-9]+)?)"
+    )
+
+
+def _label(key: str, labels: Sequence[str]) -> tuple[str | None, bool]:
+    """The label a key means, and whether it is written exactly as ``[label]``."""
+    if len(key) > 2 and key[0] == "[" and key[-1] == "]" and key[1:-1] in labels:
+        return key[1:-1], True
+    bare = key.strip().strip("[]\"'").strip()
+    return (bare, False) if bare in labels else (None, False)
+
+
+def _number(value: Any) -> tuple[float | None, bool]:
+    """A finite number or an infinity, and whether it was written as an integer."""
+    if isinstance(value, str):
+        text = value.strip()
+        return (float(text), False) if _NUMBER.fullmatch(text) else (None, False)
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        return None, False
+    return value, isinstance(value, int)

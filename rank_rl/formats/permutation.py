@@ -1,0 +1,117 @@
+"""The listwise format: one answer orders all documents shown, ``[3] > [1] > [2]``.
+
+Mode ``answer`` is that list alone; mode ``reason`` puts it between answer tags behind the reasoning
+(Sun et al., 2023; Liu et al., 2025). Issues beyond those of ``tags`` and ``lists``: ``duplicate``,
+``out_of_range``, ``missing``, ``too_long`` and, when nothing can be read, ``no_list``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from rank_rl.formats import base, wording
+from rank_rl.formats.lists import read_list
+from rank_rl.records import Grades, Mode, Order, Outcome, Prompt, View
+from rank_rl.specs import FormatSpec, Spec
+
+RULES: wording.Rules = {
+    **base.COMMON_RULES,
+    "system": ("", ""),
+    "user": ("query documents instruction task", "count"),
+    "document": ("label hint text", ""),
+    "all": ("", "count"),
+    "top": ("top", "count"),
+    "reason": ("which", "example count"),
+    "answer": ("which", "example count"),
+}
+
+
+class Params(Spec):
+    """``top``: only so many best documents are asked for (all when null); ``prefill``: how the
+    assistant's turn already begins, e.g. ``<think>`` and a line break."""
+
+    top: int | None = Field(default=None, ge=1)
+    prefill: str = ""
+
+
+class PermutationFormat:
+    """Listwise order of labels.
+
+    Example::
+
+        fmt = formats.make(FormatSpec(name="permutation", mode="answer"))
+        fmt.parse("[2] > [1]", view).answer  # Order(docids=("d2", "d1"))
+    """
+
+    def __init__(self, spec: FormatSpec) -> None:
+        self.spec = spec
+        self.params = base.read_params(Params, spec)
+        self.words = wording.load("permutation", spec.wording, RULES)
+        self.version = self.words.version
+        opening = "<think>\n" if spec.mode == "reason" else "["
+        self.prefill = base.check_prefill(spec, self.params.prefill, opening)
+
+    @property
+    def mode(self) -> Mode:
+        """``reason`` or ``answer``."""
+        return self.spec.mode
+
+    def render(self, view: View) -> Prompt:
+        """One chat that shows all documents of the view in its order."""
+        count = len(view.labels)
+        amount = self.words.fill(
+            "top" if self._listed(view) < count else "all", top=self._listed(view), count=count
+        )
+        example = _listing([*view.labels[1:3], view.labels[0]][: self._listed(view)])
+        task = self.words.fill(self.mode, which=amount, example=example, count=count)
+        documents = "\n".join(base.document(self.words, self.spec, view, i) for i in range(count))
+        user = self.words.fill(
+            "user", documents=documents, task=task, count=count, **base.question(self.words, view)
+        )
+        return Prompt(messages=base.chat(self.words.fill("system"), user), prefill=self.prefill)
+
+    def prompts(self, view: View) -> tuple[Prompt, ...]:
+        """The one chat of the view."""
+        return (self.render(view),)
+
+    def parse(self, text: str, view: View, *, prefill: str = "") -> Outcome:
+        """Read the order; identifiers count only within the answer, never in the reasoning."""
+        tagged = base.read_tags(text, prefill, self.mode)
+        written, issues = read_list(tagged.answer, view.labels, prose=tagged.marked)
+        issues = [*tagged.issues, *issues]
+        by_label = dict(zip(view.labels, view.docids, strict=True))
+        docids: list[str] = []
+        for label in written:
+            docid = by_label.get(label)
+            if docid is None:
+                issues.append("out_of_range")
+            elif docid in docids:
+                issues.append("duplicate")
+            else:
+                docids.append(docid)
+        if not docids:
+            return base.finish(None, [*issues, "no_list"], reasoning=tagged.reasoning)
+        if len(docids) != self._listed(view):
+            issues.append("missing" if len(docids) < self._listed(view) else "too_long")
+        return base.finish(Order(docids=tuple(docids)), issues, reasoning=tagged.reasoning)
+
+    def ideal(self, view: View, grades: Grades, reasoning: str = "") -> str:
+        """Documents by grade, ties in first-stage order, behind the reasoning in its mode."""
+        graded = view.grades(grades)
+        best = sorted(view.by_first_stage(), key=lambda docid: -graded[docid])
+        listed = _listing([view.label(docid) for docid in best[: self._listed(view)]])
+        return base.with_reasoning(self.mode, reasoning, listed)
+
+    def label_texts(self, view: View) -> tuple[str, ...]:
+        """The labels shown, in brackets."""
+        return tuple(f"[{label}]" for label in view.labels)
+
+    def _listed(self, view: View) -> int:
+        """How many documents an answer must list."""
+        return min(self.params.top or len(view.labels), len(view.labels))
+
+
+def _listing(labels: Sequence[str]) -> str:
+    return " > ".join(f"[{label}]" for label in labels)

@@ -1,0 +1,112 @@
+"""The groupwise format: one integer for each document shown, ``{"[1]": 7, "[2]": 0}``.
+
+After GroupRank (2025). Mode ``answer`` is that JSON object alone, in shown order; mode ``reason``
+puts it between answer tags behind the reasoning. Issues are those of ``tags`` and ``objects`` and,
+when nothing can be read, ``no_scores``. Ties stay ties: what they are worth is a reward's business.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from rank_rl.formats import base, wording
+from rank_rl.formats.objects import read_scores, spans
+from rank_rl.records import Grades, Mode, Outcome, Prompt, Scores, View
+from rank_rl.specs import FormatSpec, Spec
+
+RULES: wording.Rules = {
+    **base.COMMON_RULES,
+    "system": ("", "max"),
+    "user": ("query documents instruction task", "count max"),
+    "document": ("label hint text", ""),
+    "reason": ("max", "example count"),
+    "answer": ("max", "example count"),
+}
+
+
+class Params(Spec):
+    """``max``: the best score; ``grade_max``: the grade that earns it in ideal answers (the
+    largest of the view when null); ``prefill``: how the assistant's turn already begins."""
+
+    max: int = Field(default=10, ge=1, le=1000)
+    grade_max: int | None = Field(default=None, ge=1)
+    prefill: str = ""
+
+
+class ScoresFormat:
+    """Groupwise integer scores.
+
+    Example::
+
+        fmt = formats.make(FormatSpec(name="scores", mode="answer", params={"max": 10}))
+        fmt.parse('{"[1]": 7, "[2]": 0}', view).answer  # Scores(values={"d1": 7.0, "d2": 0.0})
+    """
+
+    def __init__(self, spec: FormatSpec) -> None:
+        self.spec = spec
+        self.params = base.read_params(Params, spec)
+        self.words = wording.load("scores", spec.wording, RULES)
+        self.version = self.words.version
+        opening = "<think>\n" if spec.mode == "reason" else '{"['
+        self.prefill = base.check_prefill(spec, self.params.prefill, opening)
+
+    @property
+    def mode(self) -> Mode:
+        """``reason`` or ``answer``."""
+        return self.spec.mode
+
+    def render(self, view: View) -> Prompt:
+        """One chat that shows all documents of the view in its order."""
+        numbers = {"count": len(view.labels), "max": self.params.max}
+        more = ", …" if len(view.labels) > 2 else ""
+        example = ", ".join(f'"[{label}]": score' for label in view.labels[:2])
+        task = self.words.fill(self.mode, example=f"{{{example}{more}}}", **numbers)
+        documents = "\n".join(
+            base.document(self.words, self.spec, view, i) for i in range(len(view.labels))
+        )
+        asked = base.question(self.words, view)
+        user = self.words.fill("user", documents=documents, task=task, **numbers, **asked)
+        system = self.words.fill("system", max=self.params.max)
+        return Prompt(messages=base.chat(system, user), prefill=self.prefill)
+
+    def prompts(self, view: View) -> tuple[Prompt, ...]:
+        """The one chat of the view."""
+        return (self.render(view),)
+
+    def parse(self, text: str, view: View, *, prefill: str = "") -> Outcome:
+        """Read the scores; documents without one are left out of the answer."""
+        tagged = base.read_tags(text, prefill, self.mode)
+        scores, issues = read_scores(tagged.answer, view.labels, self.params.max)
+        issues = [*tagged.issues, *issues]
+        if not scores:
+            return base.finish(None, [*issues, "no_scores"], reasoning=tagged.reasoning)
+        by_label = dict(zip(view.labels, view.docids, strict=True))
+        values = {by_label[label]: score for label, score in scores.items()}
+        return base.finish(Scores(values=values), issues, reasoning=tagged.reasoning)
+
+    def ideal(self, view: View, grades: Grades, reasoning: str = "") -> str:
+        """Grades spread over 0 … max as integers, in shown order, behind the reasoning."""
+        graded = view.grades(grades)
+        top = self.params.grade_max or max(graded.values()) or 1
+        scores = (int(self.params.max * min(graded[d], top) / top + 0.5) for d in view.docids)
+        pairs = zip(view.labels, scores, strict=True)
+        listed = ", ".join(f'"[{label}]": {score}' for label, score in pairs)
+        return base.with_reasoning(self.mode, reasoning, f"{{{listed}}}")
+
+    def label_texts(self, view: View) -> tuple[str, ...]:
+        """``0`` … ``max``, the same for every document."""
+        return tuple(str(score) for score in range(self.params.max + 1))
+
+    def slot_spans(self, text: str, view: View, *, prefill: str = "") -> dict[str, tuple[int, int]]:
+        """Where in ``text`` the characters of each label's score stand, ``(start, end)``.
+
+        The probability of every admissible text at these slots gives the expected score.
+        """
+        tagged = base.read_tags(text, prefill, self.mode)
+        shift = tagged.start - len(prefill)
+        found = spans(tagged.answer, view.labels)
+        return {
+            label: (start + shift, end + shift)
+            for label, (start, end) in found.items()
+            if start + shift >= 0
+        }

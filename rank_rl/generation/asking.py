@@ -1,0 +1,167 @@
+"""From views to outcomes: the one path that asks a model, shared by reranking and validation.
+
+``SlotAsker`` reads label slots in packed passes, ``TextAsker`` generates answers and parses them.
+Both cut documents to the format's budget first, count the cuts, and return an ``Asked`` a view,
+in order. Which views are asked is a strategy's business.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from rank_rl.formats.base import Format, chat
+from rank_rl.formats.budget import CutReport, TokenCounter, fit
+from rank_rl.generation import Generator
+from rank_rl.generation.readout import read_slots, with_expected
+from rank_rl.records import Completion, Exchange, Outcome, Prompt, View
+
+if TYPE_CHECKING:
+    from rank_rl.formats.slots import SlotFormat
+    from rank_rl.models.loading import Loaded
+    from rank_rl.models.packed import PackedScorer, SlotReading
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One question and its answer.
+
+    ``statuses`` counts what could be read: one answer of a text format, or every slot, where a
+    slot counts as ``failed`` when greedy decoding would write something that is no label.
+    ``reading`` is there for slots only.
+    """
+
+    exchange: Exchange
+    statuses: dict[str, int]
+    reading: SlotReading | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the answer was parsed to."""
+        return self.exchange.outcome
+
+
+class Asker(Protocol):
+    """Answers views and keeps count of the documents it had to cut."""
+
+    fmt: Format
+    cuts: CutReport
+
+    def ask(self, views: Sequence[View]) -> list[Asked]:
+        """One answer a view, in order."""
+        ...
+
+
+def fit_all(
+    views: Sequence[View], tokens: TokenCounter, fmt: Format, cuts: CutReport
+) -> tuple[list[View], CutReport]:
+    """Cut the documents of every view to the budget and add to the count of cuts."""
+    fitted = []
+    for view in views:
+        cut, report = fit(view, tokens, fmt=fmt)
+        fitted.append(cut)
+        cuts = cuts.merge(report)
+    return fitted, cuts
+
+
+class TextAsker:
+    """Generates an answer for every view and parses it.
+
+    Args:
+        fmt: the format that renders and parses.
+        generator: what writes the answers.
+        tokens: the tokenizer that the budget is counted in.
+        scored_by: a model that reads expected scores off the answers (format ``scores``); None
+            takes the scores as they were written.
+    """
+
+    def __init__(
+        self,
+        fmt: Format,
+        generator: Generator,
+        tokens: TokenCounter,
+        *,
+        scored_by: Loaded | None = None,
+    ) -> None:
+        self.fmt, self.generator, self.tokens = fmt, generator, tokens
+        self.scored_by = scored_by
+        self.cuts = CutReport()
+
+    def ask(self, views: Sequence[View]) -> list[Asked]:
+        """One generated answer a view, in order."""
+        fitted, self.cuts = fit_all(views, self.tokens, self.fmt, self.cuts)
+        prompts = [self.fmt.render(view) for view in fitted]
+        completions = self.generator.generate(prompts)
+        return [
+            self._asked(view, prompt, completion)
+            for view, prompt, completion in zip(fitted, prompts, completions, strict=True)
+        ]
+
+    def _asked(self, view: View, prompt: Prompt, completion: Completion) -> Asked:
+        outcome = self.fmt.parse(completion.text, view, prefill=prompt.prefill)
+        if self.scored_by is not None and outcome.answer is not None:
+            started = time.perf_counter()
+            slots = read_slots(self.scored_by, prompt, completion.text, self.fmt, view)
+            outcome = with_expected(outcome, slots, view)
+            seconds = completion.seconds + time.perf_counter() - started
+            completion = replace(completion, slots=slots, seconds=seconds)
+        exchange = Exchange(
+            qid=view.query.qid, view=view, prompt=prompt, completion=completion, outcome=outcome
+        )
+        return Asked(exchange=exchange, statuses={outcome.status: 1})
+
+
+class SlotAsker:
+    """Reads the label slot of every document; nothing is generated."""
+
+    def __init__(self, fmt: SlotFormat, scorer: PackedScorer) -> None:
+        self.fmt, self.scorer = fmt, scorer
+        self.cuts = CutReport()
+
+    def ask(self, views: Sequence[View]) -> list[Asked]:
+        """One reading a view, in order; ``seconds`` is the share of the views' tokens."""
+        fitted, self.cuts = fit_all(views, self.scorer.tokens, self.fmt, self.cuts)
+        started = time.perf_counter()
+        readings = self.scorer.score(fitted)
+        rate = (time.perf_counter() - started) / max(1, sum(r.tokens for r in readings))
+        return [
+            self._asked(view, reading, rate) for view, reading in zip(fitted, readings, strict=True)
+        ]
+
+    def _asked(self, view: View, reading: SlotReading, rate: float) -> Asked:
+        # The likeliest label stands for the decoded one, so that a model which would write
+        # something else still ranks by its label logits; the slot counts as failed.
+        outcome = self.fmt.to_outcome(view, reading.best(), reading.scores, {})
+        prompt = self.fmt.slots(view)
+        said = zip(view.labels, reading.greedy, strict=True)
+        failed = sum(token not in prompt.labels for token in reading.greedy)
+        completion = Completion(
+            text="\n".join(f"[{label}]{token}" for label, token in said),
+            prompt_tokens=reading.tokens,
+            seconds=rate * reading.tokens,
+            slots=dict(zip(view.labels, reading.logprobs, strict=True)),
+        )
+        # One prompt for the record: the shared head and all bodies, as the packed pass saw them.
+        shown = chat(prompt.system, "\n".join([prompt.head.rstrip("\n"), *prompt.bodies]))
+        exchange = Exchange(
+            qid=view.query.qid,
+            view=view,
+            prompt=Prompt(messages=shown, prefill=prompt.lead),
+            completion=completion,
+            outcome=outcome,
+        )
+        statuses = {"ok": len(reading.greedy) - failed, "failed": failed}
+        return Asked(exchange=exchange, statuses=statuses, reading=reading)
+
+    def explain_prompt(self, asked: Asked, docid: str) -> Prompt:
+        """The chat of one document with its likeliest label already written."""
+        view, reading = asked.exchange.view, asked.reading
+        if reading is None:
+            raise ValueError("only slot readings can be explained")
+        index = view.docids.index(docid)
+        return Prompt(
+            messages=self.fmt.slot_messages(view, index),
+            prefill=self.fmt.slots(view).lead + reading.best()[index],
+        )

@@ -1,0 +1,127 @@
+"""Expected scores: what a model would have said at each score of its answer, not only what it did.
+
+Small models know more than their decoded integers say (Zhuang et al., 2023, "Beyond yes and no"):
+one pass over prompt and answer gives the probability of every admissible score at each place where
+one stands. Contract: the answer's text and status stay as they are; only the values become finer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rank_rl.errors import ModelError, RecipeError
+from rank_rl.models.tokens import ChatTokens
+from rank_rl.records import Outcome, Prompt, Scores, View
+
+if TYPE_CHECKING:
+    from rank_rl.formats.base import Format
+    from rank_rl.models.loading import Loaded
+
+Slots = dict[str, dict[str, float]]
+
+
+def read_slots(loaded: Loaded, prompt: Prompt, text: str, fmt: Format, view: View) -> Slots:
+    """Log-probability of every admissible score at each score of an answer, by document label.
+
+    Args:
+        loaded: the model that wrote the answer.
+        prompt: what it was asked, prefill included.
+        text: what it wrote behind the prefill.
+        fmt: a format with ``slot_spans``.
+        view: the documents shown.
+
+    Raises:
+        RecipeError: the format has no such places.
+        ModelError: a score takes more than one token of this model.
+    """
+    if not hasattr(fmt, "slot_spans"):
+        raise RecipeError(
+            f"format {fmt.spec.name!r} has no scores to read out", expected="format scores"
+        )
+    answer = prompt.prefill + text
+    shift = len(prompt.prefill)
+    spans = fmt.slot_spans(text, view, prefill=prompt.prefill)
+    if not spans:
+        return {}
+    tokens = ChatTokens(loaded.tokenizer)
+    ids, offsets = _with_offsets(loaded, answer)
+    start = tokens.encode_prompt(replace(prompt, prefill=""))
+    places: dict[str, tuple[int, list[int]]] = {}
+    texts = fmt.label_texts(view)
+    for label, (begin, _) in spans.items():
+        index = next((i for i, (_, end) in enumerate(offsets) if end > begin + shift), None)
+        if index is not None:
+            glued = tokens.decode([ids[index]]).startswith(" ")
+            before = answer[: begin + shift].removesuffix(" " if glued else "")[-12:]
+            choices = _choice_ids(tokens, before, " " if glued else "", texts)
+            places[label] = len(start) + index - 1, choices
+    rows = _logprobs(loaded, start + ids, [at for at, _ in places.values()])
+    return {
+        label: dict(zip(texts, (row[i] for i in choices), strict=True))
+        for (label, (_, choices)), row in zip(places.items(), rows, strict=True)
+    }
+
+
+def with_expected(
+    outcome: Outcome, slots: Mapping[str, Mapping[str, float]], view: View
+) -> Outcome:
+    """Replace decoded scores by their expectation over the admissible scores, where one was read.
+
+    A document whose place could not be read keeps its decoded score.
+    """
+    if not isinstance(outcome.answer, Scores):
+        return outcome
+    values = dict(outcome.answer.values)
+    for label, logprobs in slots.items():
+        docid = view.docid(label)
+        if docid in values:
+            weights = {text: math.exp(lp) for text, lp in logprobs.items()}
+            total = sum(weights.values())
+            if total > 0:
+                values[docid] = sum(float(text) * w for text, w in weights.items()) / total
+    return replace(outcome, answer=Scores(values=values))
+
+
+def _with_offsets(loaded: Loaded, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    encoded = loaded.tokenizer(
+        text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
+    )
+    return list(encoded["input_ids"]), list(encoded["offset_mapping"])
+
+
+def _choice_ids(tokens: ChatTokens, before: str, glue: str, texts: Sequence[str]) -> list[int]:
+    """The token that each text becomes behind ``before``."""
+    stem = tokens.encode(before)
+    ids = []
+    for text in texts:
+        both = tokens.encode(before + glue + text)
+        if len(both) != len(stem) + 1 or both[:-1] != stem:
+            raise ModelError(
+                f"score {text!r} takes more than one token",
+                where="expected scores",
+                remedy="set format.params.max to 9 or less, or use the decoded scores",
+            )
+        ids.append(both[-1])
+    return ids
+
+
+def _logprobs(loaded: Loaded, ids: list[int], positions: list[int]) -> list[list[float]]:
+    import torch
+
+    from rank_rl.models.loading import autocast_context
+
+    model = loaded.model
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode(), autocast_context(loaded):
+            device = next(model.parameters()).device
+            keep = torch.tensor(positions, device=device)
+            out = model(input_ids=torch.tensor([ids], device=device), logits_to_keep=keep)
+            rows: list[list[float]] = out.logits[0].float().log_softmax(-1).tolist()
+    finally:
+        model.train(was_training)
+    return rows

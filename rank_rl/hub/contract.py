@@ -1,0 +1,133 @@
+"""The prompt contract: how a checkpoint wants to be asked, saved beside its weights.
+
+A reranker is only as good as the prompt it was trained with, so ``rank_rl.json`` pins format,
+wording version, strategy and readout, and where the checkpoint came from. Reading checks that the
+file is whole and that this version of rank_rl still writes the same words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import ValidationError
+
+import rank_rl
+from rank_rl.errors import ModelError
+from rank_rl.specs import FormatSpec, StrategySpec
+
+if TYPE_CHECKING:
+    from rank_rl.formats.base import Format
+
+FILE = "rank_rl.json"
+Readout = Literal["slots", "text", "expected"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptContract:
+    """What has to be the same at inference as in training, and where a checkpoint came from.
+
+    Attributes:
+        format: the format with its mode and budgets.
+        version: the wording the model was trained with, e.g. ``permutation/default@1``.
+        strategy: how validation ranked with it.
+        readout: ``slots`` reads label probabilities, ``text`` generates answers, ``expected``
+            also generates them and ranks by the expected scores.
+        stage: the stage that wrote the checkpoint (score, sft, grpo).
+        base_model, base_revision: what the stage started from.
+        recipe_hash, data: the recipe's hash and the name of the training collection.
+        max_new_tokens: most tokens of an answer (text) or an explanation (slots).
+        rank_rl_version: version that wrote the file.
+        extra: anything else worth knowing (validation metric, parent stages …).
+    """
+
+    format: FormatSpec
+    version: str
+    strategy: StrategySpec
+    readout: Readout
+    stage: str = ""
+    base_model: str = ""
+    base_revision: str = ""
+    recipe_hash: str = ""
+    data: str = ""
+    max_new_tokens: int = 256
+    rank_rl_version: str = rank_rl.__version__
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, fmt: Format, strategy: StrategySpec, **known: Any) -> PromptContract:
+        """The contract of a format: label slots are read, other answers generated."""
+        known.setdefault("readout", "slots" if hasattr(fmt, "slots") else "text")
+        return cls(format=fmt.spec, version=fmt.version, strategy=strategy, **known)
+
+    @property
+    def mode(self) -> str:
+        """``reason`` or ``answer``."""
+        return self.format.mode
+
+    @property
+    def hash(self) -> str:
+        """First 12 hex digits of SHA-256 over everything in the contract."""
+        text = json.dumps(self._content(), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def write(self, folder: str | Path) -> Path:
+        """Save as ``rank_rl.json`` in a checkpoint folder."""
+        path = Path(folder) / FILE
+        content = {**self._content(), "mode": self.mode, "hash": self.hash}
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    @classmethod
+    def read(cls, folder: str | Path) -> PromptContract:
+        """Read the contract of a checkpoint folder.
+
+        Raises:
+            ModelError: there is none, it cannot be read, or it was changed by hand.
+        """
+        path = Path(folder) / FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            known = {f.name: content[f.name] for f in fields(cls) if f.name in content}
+            known["format"] = FormatSpec.model_validate(content["format"])
+            known["strategy"] = StrategySpec.model_validate(content["strategy"])
+            contract = cls(**known)
+        except FileNotFoundError as error:
+            raise ModelError(
+                f"{FILE} is missing",
+                where=str(folder),
+                expected="a checkpoint saved by rank_rl",
+                remedy="name a format and a strategy to use it without a contract",
+            ) from error
+        except (ValueError, KeyError, TypeError, ValidationError) as error:
+            raise ModelError(f"cannot be read: {error}", where=str(path)) from error
+        if content.get("hash") != contract.hash:
+            raise ModelError(
+                "hash does not match its content",
+                where=str(path),
+                remedy="restore the file; pass overrides instead of editing it",
+            )
+        return contract
+
+    def check(self, fmt: Format, *, where: str = "") -> None:
+        """Check that a format still writes the words this checkpoint was trained with.
+
+        Raises:
+            ModelError: the wording has another version.
+        """
+        if fmt.version != self.version:
+            raise ModelError(
+                f"trained with wording {self.version}, installed is {fmt.version}",
+                where=where or "prompt contract",
+                remedy=f"use rank_rl {self.rank_rl_version} or train again",
+            )
+
+    def _content(self) -> dict[str, Any]:
+        content = {f.name: getattr(self, f.name) for f in fields(self)}
+        content["format"] = self.format.model_dump(mode="json")
+        content["strategy"] = self.strategy.model_dump(mode="json")
+        return content

@@ -1,0 +1,1 @@
+"""Models on floor 3: loading and saving, tokenising chat prompts, packed label slots."""

@@ -1,0 +1,198 @@
+"""Model and tokenizer of a ``ModelSpec``, placed on a device, ready to score, generate or train.
+
+Contract: everything that can be wrong with a model name or folder is a one-line ``ModelError``.
+``sources`` finds the files, ``saving`` writes checkpoints, ``tokens`` turns chats into ids.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rank_rl.errors import ModelError
+from rank_rl.models.saving import save
+from rank_rl.models.sources import Source, locate
+from rank_rl.specs import LoraSpec, ModelSpec
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Loaded", "autocast_context", "cpu_has_amx", "load", "load_tokenizer", "save"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A model with its tokenizer and where both came from.
+
+    ``path`` is the folder the (base) weights were read from; ``autocast`` is the dtype name that
+    :func:`autocast_context` computes in, or None for the weights' own.
+    """
+
+    model: Any
+    tokenizer: Any
+    name: str
+    revision: str
+    path: Path
+    device: str
+    autocast: str | None = None
+
+
+def load(spec: ModelSpec, *, device: str = "auto", train: bool = False) -> Loaded:
+    """Load a student.
+
+    Args:
+        spec: name, revision, dtype, autocast; LoRA and frozen layers count only for training.
+        device: a torch device; ``auto`` takes a GPU if there is one, but leaves the placing to
+            the trainer when ``train`` is set.
+        train: add the LoRA adapter, freeze layers, and put the model into training mode.
+
+    Raises:
+        ModelError: the model cannot be found, has no weights, or no chat template.
+    """
+    source = locate(spec.name, spec.revision)
+    tokenizer = load_tokenizer(source)
+    device = _device(device, train)
+    model = _weights(source, spec, device)
+    if train:
+        model = _trainable(model, spec)
+    else:
+        model.requires_grad_(False)
+        model.eval()
+    return Loaded(
+        model=model,
+        tokenizer=tokenizer,
+        name=spec.name,
+        revision=source.revision,
+        path=source.adapter or source.path,
+        device=device,
+        autocast=_autocast(spec, device, model),
+    )
+
+
+def load_tokenizer(source: Source) -> Any:
+    """Load the tokenizer of a located model and check that it can hold a chat.
+
+    Raises:
+        ModelError: no tokenizer, no chat template, or no end-of-sequence token.
+    """
+    from transformers import AutoTokenizer
+
+    where = f"model {source.name!r}"
+    own = source.adapter is not None and (source.adapter / "tokenizer_config.json").is_file()
+    folder = source.adapter if own else source.path
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"tokenizer cannot be loaded: {error}", where=where) from error
+    if not tokenizer.chat_template:
+        raise ModelError(
+            "tokenizer has no chat template",
+            where=where,
+            expected="an instruction-tuned model",
+            remedy="put a chat_template.jinja into its folder",
+        )
+    if tokenizer.eos_token_id is None:
+        raise ModelError("tokenizer has no end-of-sequence token", where=where)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def cpu_has_amx() -> bool:
+    """Whether this CPU multiplies bf16 tiles (AMX), which makes bf16 autocast worth it."""
+    import torch
+
+    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(probe and probe())
+
+
+@contextlib.contextmanager
+def autocast_context(loaded: Loaded) -> Iterator[None]:
+    """Compute in the autocast dtype of ``loaded`` within the block (nothing when it has none)."""
+    import torch
+
+    if loaded.autocast is None:
+        yield
+        return
+    dtype = getattr(torch, loaded.autocast)
+    with torch.autocast(next(loaded.model.parameters()).device.type, dtype=dtype):
+        yield
+
+
+def _device(device: str, train: bool) -> str:
+    import torch
+
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() and not train else "cpu"
+
+
+def _dtype(spec: ModelSpec) -> torch.dtype:
+    import torch
+
+    if spec.dtype != "auto":
+        return torch.float32 if spec.dtype == "float32" else torch.bfloat16
+    gpu = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if gpu else torch.float32
+
+
+def _autocast(spec: ModelSpec, device: str, model: Any) -> str | None:
+    import torch
+
+    if spec.autocast != "auto":
+        return None if spec.autocast == "off" else spec.autocast
+    on_cpu = device == "cpu" and not torch.cuda.is_available()
+    single = next(model.parameters()).dtype == torch.float32
+    return "bfloat16" if on_cpu and single and cpu_has_amx() else None
+
+
+def _weights(source: Source, spec: ModelSpec, device: str) -> Any:
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    where = f"model {source.name!r}"
+    try:
+        model = AutoModelForCausalLM.from_pretrained(str(source.path), dtype=_dtype(spec))
+        if source.adapter is not None:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, str(source.adapter)).merge_and_unload()
+        return model.to(device)
+    except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
+        raise ModelError(f"weights cannot be loaded: {error}", where=where) from error
+
+
+def _trainable(model: Any, spec: ModelSpec) -> Any:
+    model.train()
+    if spec.lora is not None:
+        from peft import get_peft_model
+
+        return get_peft_model(model, lora_config(spec.lora))
+    if spec.freeze_layers:
+        layers = getattr(model.get_decoder(), "layers", ())
+        if spec.freeze_layers > len(layers):
+            raise ModelError(
+                f"freeze_layers is {spec.freeze_layers}",
+                where=f"model {spec.name!r}",
+                expected=f"at most its {len(layers)} layers",
+            )
+        model.get_input_embeddings().requires_grad_(False)
+        for layer in layers[: spec.freeze_layers]:
+            layer.requires_grad_(False)
+    return model
+
+
+def lora_config(spec: LoraSpec) -> Any:
+    """PEFT configuration of a LoRA adapter (Hu et al., 2021) for a causal language model."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=spec.r,
+        lora_alpha=spec.alpha,
+        lora_dropout=spec.dropout,
+        target_modules=spec.target_modules,
+        task_type="CAUSAL_LM",
+    )

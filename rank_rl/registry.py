@@ -1,0 +1,55 @@
+"""Names in recipes become objects here: literal tables, ``package.module:Name``, near misses.
+
+A registry is a plain dict from name to ``"package.module:Attribute"``, so that looking one entry
+up imports only that entry. There are no decorators and no import side effects.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from rank_rl.errors import RecipeError
+
+
+def resolve(kind: str, name: str, table: Mapping[str, str]) -> Any:
+    """Return the object that a recipe calls ``name``.
+
+    Args:
+        kind: what the name stands for ("format", "reward", …), for the message.
+        name: a key of ``table``, or ``package.module:Name`` for someone else's class.
+        table: name → ``"package.module:Attribute"``.
+
+    Raises:
+        RecipeError: unknown name (the nearest ones are listed) or a target that does not import.
+    """
+    target = table.get(name, name if ":" in name else "")
+    if not target:
+        near = difflib.get_close_matches(name, table, n=3, cutoff=0.4) or sorted(table)
+        raise RecipeError(
+            f"unknown {kind} {name!r}",
+            expected=f"one of {', '.join(sorted(table))} or package.module:Name",
+            remedy=f"nearest: {', '.join(near)}",
+        )
+    module_name, _, attribute = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise RecipeError(f"{kind} {name!r} cannot be imported: {error}") from error
+
+
+def need(package: str, extra: str) -> Any:
+    """Import an optional package, naming the extra to install when it is missing.
+
+    Raises:
+        RecipeError: the package is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise RecipeError(
+            f"package {package!r} is not installed",
+            remedy=f"pip install 'rank-rl[{extra}]'",
+        ) from error

@@ -1,0 +1,162 @@
+"""The border to TRL: its reward calling convention in, a composite's parts out.
+
+Every column of the training rows arrives as a list with one value a completion; the view and the
+grades are rebuilt from them. TRL calls one function a reward, so all functions of one adapter
+share what the first one computes: each completion is parsed once. Imports no torch, no TRL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from rank_rl.data.rows import view_of
+from rank_rl.formats.base import Format
+from rank_rl.records import Completion, Grades, Scores, View
+from rank_rl.rewards.baselines import Baselines, baselines
+from rank_rl.rewards.compose import Composite
+from rank_rl.rewards.monitor import Judged, summary
+from rank_rl.strategies.oracle import Kind
+
+RewardFunction: TypeAlias = Callable[..., list[float | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    """What was computed for one list of completions; holding it keeps its identity unique."""
+
+    completions: Sequence[Any]
+    texts: list[str]
+    judged: list[Judged]
+
+
+class TrlRewards:
+    """A composite as the list of reward functions that TRL's trainers take.
+
+    Args:
+        composite: rewards with weights and gates; pass ``weights`` as TRL's ``reward_weights``.
+        fmt: the format whose parser reads the completions.
+        eos_ids: ids that end a completion; empty leaves the truncated share unknown.
+    """
+
+    def __init__(self, composite: Composite, fmt: Format, *, eos_ids: Collection[int] = ()) -> None:
+        self.composite, self.fmt, self.eos_ids = composite, fmt, frozenset(eos_ids)
+        self._batch: _Batch | None = None
+
+    @property
+    def weights(self) -> list[float]:
+        """Weight of each function, in order."""
+        return list(self.composite.weights)
+
+    @property
+    def functions(self) -> list[RewardFunction]:
+        """One function a reward, named after it; each returns its part after gates."""
+        return [self._function(name) for name in self.composite.names]
+
+    def judge(
+        self,
+        completions: Sequence[Any],
+        completion_ids: Sequence[Sequence[int]] | None,
+        columns: Mapping[str, Any],
+    ) -> list[Judged]:
+        """Parse and reward a batch of completions, each with its row of columns."""
+        rows = rows_of(columns, len(completions))
+        judged: list[Judged] = []
+        for i, (row, completion) in enumerate(zip(rows, completions, strict=True)):
+            ids = completion_ids[i] if completion_ids is not None else None
+            # TRL keeps the completions of a prompt together, so a new row begins a new group.
+            before = judged[-1] if judged and row == rows[i - 1] else None
+            judged.append(self._judge(row, text_of(completion), ids, before))
+        return judged
+
+    def _judge(
+        self,
+        row: Mapping[str, Any],
+        text: str,
+        ids: Sequence[int] | None,
+        before: Judged | None,
+    ) -> Judged:
+        """Parse and reward one completion; ``before`` is the last one of the same group."""
+        view, grades = view_of(row)
+        truncated = None
+        if self.eos_ids and ids is not None:
+            truncated = len(ids) == 0 or ids[-1] not in self.eos_ids
+        completion = Completion(
+            text=text,
+            finish="length" if truncated else "stop",
+            completion_tokens=len(ids) if ids is not None else 0,
+        )
+        outcome = self.fmt.parse(text, view, prefill=row.get("prefill") or "")
+        return Judged(
+            group=before.group if before else object(),
+            outcome=outcome,
+            scored=self.composite(outcome, view, grades, completion),
+            baselines=before.baselines if before else self._baselines(view, grades),
+            truncated=truncated,
+        )
+
+    def _baselines(self, view: View, grades: Grades) -> Baselines:
+        """What copy and ideal earn with the kind of answer that the format gives."""
+        ideal = self.fmt.parse(self.fmt.ideal(view, grades), view).answer
+        kind: Kind = "scores" if isinstance(ideal, Scores) else "order"
+        return baselines(self.composite, view, grades, kind)
+
+    def _shared(
+        self,
+        completions: Sequence[Any],
+        completion_ids: Sequence[Sequence[int]] | None,
+        columns: Mapping[str, Any],
+    ) -> tuple[list[Judged], bool]:
+        """The judged batch, and whether this call computed it."""
+        texts = [text_of(c) for c in completions]
+        batch = self._batch
+        # The texts are compared too: a caller may refill a list it passed before.
+        if batch is not None and batch.completions is completions and batch.texts == texts:
+            return batch.judged, False
+        judged = self.judge(completions, completion_ids, columns)
+        self._batch = _Batch(completions=completions, texts=texts, judged=judged)
+        return judged, True
+
+    def _function(self, name: str) -> RewardFunction:
+        """The reward function of one part."""
+
+        def function(
+            prompts: Any = None,
+            completions: Sequence[Any] = (),
+            completion_ids: Sequence[Sequence[int]] | None = None,
+            log_extra: Callable[[str, list[Any]], None] | None = None,
+            log_metric: Callable[[str, float], None] | None = None,
+            **columns: Any,
+        ) -> list[float | None]:
+            judged, fresh = self._shared(completions, completion_ids, columns)
+            if fresh and log_metric is not None:
+                for metric, value in summary(judged).items():
+                    log_metric(metric, value)
+            if fresh and log_extra is not None:
+                log_extra("status", [j.outcome.status for j in judged])
+            return [j.scored.parts[name] for j in judged]
+
+        function.__name__ = function.__qualname__ = name
+        return function
+
+
+def rows_of(columns: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+    """Turn TRL's keyword lists back into rows; what is not one list value a row is left out."""
+    lists = {k: v for k, v in columns.items() if isinstance(v, list) and len(v) == count}
+    return [{k: v[i] for k, v in lists.items()} for i in range(count)]
+
+
+def text_of(completion: Any) -> str:
+    """Text of a completion, given as a string or as a list of chat messages."""
+    if isinstance(completion, str):
+        return completion
+    return "".join(_content(m) for m in completion if m.get("role", "assistant") == "assistant")
+
+
+def _content(message: Mapping[str, Any]) -> str:
+    """Text of one message, whose content may be text or a list of typed pieces."""
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return content
+    return "".join(str(piece.get("text") or "") for piece in content)

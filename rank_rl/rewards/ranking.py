@@ -1,0 +1,241 @@
+"""Rewards for the order of an answer: nDCG, its gain over the input, recall and overlap.
+
+All take the ideal of the documents shown, pay tied scores the expected value over their orders,
+do not apply (None) where nothing shown is relevant, and pay ``malformed`` for any text that broke
+its format. That is the low bound unless a recipe sets less; ``format`` in the composite is what
+keeps a malformed text strictly under the worst valid one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from rank_rl import metrics
+from rank_rl.records import Completion, Grades, Outcome, Scores, View
+from rank_rl.rewards.base import check, clean, is_count, is_number, payable, relevant, tiers, valid
+
+
+def quality(outcome: Outcome, view: View, grades: Grades, k: int) -> float:
+    """nDCG@k of an outcome within its view, expected over tied scores (McSherry, Najork, 2008)."""
+    graded = view.grades(grades)
+    if isinstance(outcome.answer, Scores):
+        return min(1.0, metrics.expected_ndcg(clean(outcome.answer, view), graded, k))
+    return metrics.ndcg(outcome.as_order(view), graded, k)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ndcg:
+    """nDCG@k within the view, in [0, 1]; Ndcg(k=10) pays the best order 1.0.
+
+    Raises:
+        RecipeError: ``k`` below 1, or ``malformed`` above 0.
+    """
+
+    k: int = 10
+    malformed: float = 0.0
+    name: str = "ndcg"
+
+    def __post_init__(self) -> None:
+        ok = is_count(self.k) and payable(self.malformed, 0)
+        check(self.name, ok, "k >= 1 and malformed <= 0", k=self.k, malformed=self.malformed)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """``malformed`` to 1."""
+        return (self.malformed, 1.0)
+
+    def __call__(
+        self, outcome: Outcome, view: View, grades: Grades, completion: Completion
+    ) -> float | None:
+        """Return nDCG@k, or None where nothing shown is relevant."""
+        if not relevant(view, grades):
+            return None
+        return quality(outcome, view, grades, self.k) if valid(outcome) else self.malformed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NdcgGain:
+    """Gain over the order shown, (N - N0) / (N* - N0) cut to [-1, 1] (Rearank, 2025, 2505.20046).
+
+    N, N0 and N* are nDCG@k of the answer, of the order shown and of the best order of the view.
+    Keeping the order shown earns 0, the best order 1. The fraction has no lower bound (N 0.2 and
+    N0 0.95 give -15), so it is cut at -1: event ``clipped``. Where the order shown is already the
+    best it is undefined: the value is then N - N0, 0 for an order as good and less for a worse
+    one: event ``undefined``.
+
+    Raises:
+        RecipeError: ``k`` below 1, or ``malformed`` above -1.
+    """
+
+    k: int = 10
+    malformed: float = -1.0
+    name: str = "ndcg_gain"
+
+    def __post_init__(self) -> None:
+        ok = is_count(self.k) and payable(self.malformed, -1)
+        check(self.name, ok, "k >= 1 and malformed <= -1", k=self.k, malformed=self.malformed)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """``malformed`` to 1."""
+        return (self.malformed, 1.0)
+
+    def _gain(self, outcome: Outcome, view: View, grades: Grades) -> tuple[float, bool]:
+        """The uncut value, and whether the fraction is defined."""
+        graded = view.grades(grades)
+        best = metrics.ndcg(sorted(graded, key=lambda d: -graded[d]), graded, self.k)
+        shown = metrics.ndcg(view.docids, graded, self.k)
+        change = quality(outcome, view, grades, self.k) - shown
+        defined = best - shown > 1e-9
+        return (change / (best - shown) if defined else change), defined
+
+    def __call__(
+        self, outcome: Outcome, view: View, grades: Grades, completion: Completion
+    ) -> float | None:
+        """Return the bounded gain, or None where nothing shown is relevant."""
+        if not relevant(view, grades):
+            return None
+        if not valid(outcome):
+            return self.malformed
+        return max(-1.0, min(1.0, self._gain(outcome, view, grades)[0]))
+
+    def events(self, outcome: Outcome, view: View, grades: Grades) -> tuple[str, ...]:
+        """``clipped`` where the fraction fell under -1, ``undefined`` where N0 = N*."""
+        if not relevant(view, grades) or not valid(outcome):
+            return ()
+        gain, defined = self._gain(outcome, view, grades)
+        if not defined:
+            return ("undefined",)
+        return ("clipped",) if gain < -1 else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recall:
+    """Share of the view's relevant documents within the first ``k``, in [0, 1].
+
+    Does not apply (None) to a view of at most ``k`` documents, where it is always 1. A tie across
+    the cut counts by the share of it that fits.
+
+    Raises:
+        RecipeError: ``k`` below 1, or ``malformed`` above 0.
+    """
+
+    k: int = 10
+    malformed: float = 0.0
+    name: str = "recall"
+
+    def __post_init__(self) -> None:
+        ok = is_count(self.k) and payable(self.malformed, 0)
+        check(self.name, ok, "k >= 1 and malformed <= 0", k=self.k, malformed=self.malformed)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """``malformed`` to 1."""
+        return (self.malformed, 1.0)
+
+    def __call__(
+        self, outcome: Outcome, view: View, grades: Grades, completion: Completion
+    ) -> float | None:
+        """Return recall@k, or None where it would be constant."""
+        if self.k >= len(view.docids) or not relevant(view, grades):
+            return None
+        if not valid(outcome):
+            return self.malformed
+        graded = view.grades(grades)
+        found, room = 0.0, self.k
+        for tier in tiers(outcome, view):
+            fits = min(room, len(tier))
+            found += sum(graded[d] > 0 for d in tier) * fits / len(tier)
+            room -= fits
+        return found / sum(g > 0 for g in graded.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rbo:
+    """Rank-biased overlap with the order of the grades, in [0, 1] (Webber et al., 2010).
+
+    The order of the grades breaks ties by first-stage rank. Tied scores earn the expected value
+    over their orders, except that documents of equal grade are not held against one another.
+
+    Raises:
+        RecipeError: ``p`` outside (0, 1) (at 1 the measure is plain overlap, not RBO), or
+            ``malformed`` above 0.
+    """
+
+    p: float = 0.9
+    malformed: float = 0.0
+    name: str = "rbo"
+
+    def __post_init__(self) -> None:
+        ok = is_number(self.p) and 0 < self.p < 1 and payable(self.malformed, 0)
+        check(self.name, ok, "0 < p < 1 and malformed <= 0", p=self.p, malformed=self.malformed)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """``malformed`` to 1."""
+        return (self.malformed, 1.0)
+
+    def __call__(
+        self, outcome: Outcome, view: View, grades: Grades, completion: Completion
+    ) -> float | None:
+        """Return RBO with the order of the grades, or None where nothing shown is relevant."""
+        if not relevant(view, grades):
+            return None
+        if not valid(outcome):
+            return self.malformed
+        graded = view.grades(grades)
+        teacher = sorted(view.by_first_stage(), key=lambda d: -graded[d])
+        ranked = tiers(outcome, view)
+        if all(len(tier) == 1 for tier in ranked):
+            return metrics.rbo([d for (d,) in ranked], teacher, self.p)
+        return _expected_rbo(ranked, teacher, graded, self.p)
+
+
+def _expected_rbo(
+    ranked: Sequence[Sequence[str]], teacher: Sequence[str], graded: dict[str, int], p: float
+) -> float:
+    """RBO expected over the orders of each tier that keep documents of equal grade in place.
+
+    RBO is linear in the overlap at each depth, and that in the chance of each document to be
+    ranked within the depth, so expectation is exact without drawing orders.
+    """
+    size = len(teacher)
+    within = _chances(ranked, teacher, graded)
+    total = overlap = 0.0
+    for depth in range(1, size + 1):
+        overlap = sum(within[d][depth] for d in teacher[:depth]) / depth
+        total += p ** (depth - 1) * overlap
+    return max(0.0, min(1.0, (1 - p) * total + overlap * p**size))
+
+
+def _chances(
+    ranked: Sequence[Sequence[str]], teacher: Sequence[str], graded: dict[str, int]
+) -> dict[str, list[float]]:
+    """For each document the chance to be ranked within depth 0, 1, … n."""
+    size = len(teacher)
+    place = {d: i for i, d in enumerate(teacher)}
+    chances: dict[str, list[float]] = {}
+    above = 0
+    for tier in ranked:
+        for docid in tier:
+            alike = [d for d in tier if graded[d] == graded[docid]]
+            turn = 1 + sum(place[d] < place[docid] for d in alike)
+            chances[docid] = [
+                _at_least(turn, len(tier), len(alike), depth - above) for depth in range(size + 1)
+            ]
+        above += len(tier)
+    return chances
+
+
+@lru_cache(maxsize=65536)
+def _at_least(turn: int, tier: int, alike: int, drawn: int) -> float:
+    """Chance that ``drawn`` of ``tier`` items hold at least ``turn`` of the ``alike`` ones."""
+    drawn = max(0, min(tier, drawn))
+    ways = sum(
+        math.comb(alike, hit) * math.comb(tier - alike, drawn - hit)
+        for hit in range(turn, min(alike, drawn) + 1)
+    )
+    return ways / math.comb(tier, drawn)

@@ -1,0 +1,247 @@
+"""Validation by really reranking, and the learning log, as callbacks of a transformers trainer.
+
+``RerankCallback`` ranks held-out-from-train queries with the model as it is, logs the metric beside
+the first stage and the perfect order, and keeps the best weights. ``LogCallback`` writes one JSON
+record a log step. Both work with any trainer of that family; what a metric means is in ``metrics``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
+
+from rank_rl import metrics
+from rank_rl.errors import RecipeError
+from rank_rl.records import Grades, RankingTask
+from rank_rl.rerank import Reranker, TaskResult
+from rank_rl.training import common
+from rank_rl.training.resume import BEST_FILE, LOG_FILE, read_json, write_json
+
+if TYPE_CHECKING:
+    from rank_rl.training.common import Stage
+
+logger = logging.getLogger(__name__)
+
+Measure = Callable[[Sequence[str], Grades], float]
+_MEASURES: dict[str, Callable[..., float]] = {
+    "ndcg": metrics.ndcg,
+    "mrr": metrics.reciprocal_rank,
+    "recall": metrics.recall,
+    "map": metrics.average_precision,
+}
+
+
+def measure(name: str) -> Measure:
+    """The metric that a recipe calls ``name``: ndcg@k, mrr@k, recall@k (k 10 if left out) or map.
+
+    Raises:
+        RecipeError: no such metric.
+    """
+    base, _, depth = name.lower().partition("@")
+    if base not in _MEASURES or not (depth or "10").isdigit() or (base == "map" and depth):
+        raise RecipeError(
+            f"unknown metric {name!r}", where="eval.metric", expected="ndcg@k, mrr@k, recall@k, map"
+        )
+    function = _MEASURES[base]
+    if base == "map":
+        return function
+    k = int(depth or 10)
+    return lambda order, grades: function(order, grades, k)
+
+
+class RerankCallback(TrainerCallback):  # type: ignore[misc]
+    """Validates at the start, every ``eval.every`` steps and at the end; keeps the best weights.
+
+    What is compared is the metric with every query that has an unreadable answer counted as 0:
+    such a query keeps its first-stage order, and a model must not be chosen for failing. The
+    start is logged but never chosen. Set ``trainer`` before training begins.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.trainer: Trainer | None = None
+        self.name = stage.spec.eval.metric
+        self.measure = measure(self.name)
+        self.tasks = tuple(
+            t for t in stage.collection.validation if any(g > 0 for g in (t.grades or {}).values())
+        )
+        self.best: dict[str, Any] | None = None
+        self.start: dict[str, float] | None = None
+        self.last: dict[str, float] = {}
+        self._validated = -1
+
+    def on_train_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Measure the start, or take up what a former run of this stage found."""
+        if state.global_step == 0:
+            self.start = self._validate(state)
+            return
+        self.best = read_json(self.stage.out_dir / BEST_FILE) or None
+        self._validated = state.global_step
+
+    def on_step_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Validate every ``eval.every`` steps."""
+        every = self.stage.spec.eval.every
+        if every and state.global_step % every == 0:
+            self._choose(state)
+
+    def on_train_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Validate the last weights."""
+        if state.global_step != self._validated:
+            self._choose(state)
+
+    def summary(self) -> dict[str, Any]:
+        """Values at the start, of the best and of the last weights, for a stage's metrics."""
+        return {"start": self.start, "best": self.best, "last": self.last or None}
+
+    def _choose(self, state: TrainerState) -> None:
+        values = self._validate(state)
+        if not values:
+            return
+        if self.best is not None and values["eval_selection"] <= self.best["eval_selection"]:
+            return
+        self.best = {"step": state.global_step, **values}
+        common.save(self.trainer, self.stage, self.stage.best, validation=self.best)
+        if state.is_world_process_zero:
+            with common.saving(self.stage.out_dir):
+                write_json(self.stage.out_dir / BEST_FILE, self.best)
+
+    def _validate(self, state: TrainerState) -> dict[str, float]:
+        """Rerank the validation queries and log the values; empty when there are none."""
+        self._validated = state.global_step
+        if not self.tasks:
+            return {}
+        assert self.trainer is not None
+        started = time.monotonic()
+        results = self._rerank()
+        values = summarise(self.tasks, results, self.measure, self.name)
+        values["eval_seconds"] = round(time.monotonic() - started, 1)
+        # The base class's log: TRL's would flush its own running means of training under it.
+        Trainer.log(self.trainer, dict(values))
+        self.last = values
+        logger.info(
+            "step %s: validation %s %.4f (first stage %.4f, perfect %.4f), unreadable %.1f%%",
+            state.global_step,
+            self.name,
+            values[f"eval_{self.name}"],
+            values["eval_first_stage"],
+            values["eval_perfect"],
+            100 * values["eval_parse_failed"],
+        )
+        return values
+
+    def _rerank(self) -> list[TaskResult]:
+        """Rank all validation queries, divided among processes unless weights are sharded."""
+        from accelerate.utils import gather_object
+
+        assert self.trainer is not None
+        accelerator = self.trainer.accelerator
+        share = 1 if common.sharded(accelerator) else accelerator.num_processes
+        mine = self.tasks[accelerator.process_index % share :: share]
+        with _ready(self.trainer) as model:
+            reranker = Reranker(
+                loaded=replace(self.stage.loaded, model=model),
+                fmt=self.stage.fmt,
+                strategy=self.stage.spec.eval.strategy,
+                max_new_tokens=self.stage.spec.eval.max_new_tokens,
+            )
+            found = reranker.rank_tasks(mine) if mine else []
+        if share > 1:
+            found = gather_object(found)
+        by_qid = {r.ranking.qid: r for r in found}
+        return [by_qid[t.query.qid] for t in self.tasks]
+
+
+def summarise(
+    tasks: Sequence[RankingTask], results: Sequence[TaskResult], measure: Measure, name: str
+) -> dict[str, float]:
+    """Mean metric of reranked tasks beside first stage and perfect order, and parse rates.
+
+    Grades of documents that were not retrieved count in the ideal, as in the benchmark.
+    """
+    values = [
+        measure(r.ranking.docids, t.grades or {}) for t, r in zip(tasks, results, strict=True)
+    ]
+    # A slot counts as failed when free decoding would say something else; its scores still rank.
+    readable = [all(e.outcome.status != "failed" for e in r.exchanges) for r in results]
+    statuses: Counter[str] = Counter()
+    for result in results:
+        statuses.update(result.statuses)
+    total = max(1, sum(statuses.values()))
+    n = len(tasks)
+    return {
+        f"eval_{name}": math.fsum(values) / n,
+        "eval_selection": math.fsum(v for v, ok in zip(values, readable, strict=True) if ok) / n,
+        "eval_first_stage": math.fsum(measure(t.docids, t.grades or {}) for t in tasks) / n,
+        "eval_perfect": math.fsum(measure(perfect(t), t.grades or {}) for t in tasks) / n,
+        "eval_parse_failed": statuses["failed"] / total,
+        "eval_parse_repaired": statuses["repaired"] / total,
+        "eval_queries": float(n),
+    }
+
+
+def perfect(task: RankingTask) -> list[str]:
+    """The best order of a task's candidates."""
+    return sorted(task.docids, key=lambda d: -(task.grades or {}).get(d, 0))
+
+
+@contextlib.contextmanager
+def _ready(trainer: Any) -> Iterator[Any]:
+    """The trainer's model in a state that can score and generate outside training."""
+    accelerator = trainer.accelerator
+    if common.sharded(accelerator):
+        from trl.models.utils import unwrap_model_for_generation
+
+        with unwrap_model_for_generation(trainer.model_wrapped, accelerator) as model:
+            yield model
+        return
+    yield accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=True)
+
+
+class LogCallback(TrainerCallback):  # type: ignore[misc]
+    """Appends everything a trainer logs to ``training_log.jsonl``, one record a log step."""
+
+    def __init__(self, out_dir: Path) -> None:
+        self.path = out_dir / LOG_FILE
+        self.started = time.monotonic()
+
+    def on_log(
+        self,
+        args: Any,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Write one record with the step and the seconds since training was set up."""
+        if not state.is_world_process_zero or not logs:
+            return
+        record = {
+            "step": state.global_step,
+            "seconds": round(time.monotonic() - self.started, 2),
+            **{k: _plain(v) for k, v in logs.items()},
+        }
+        with common.saving(self.path.parent), self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """A JSON value; NaN and infinity, which JSON lacks, become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, int | str | bool | None) else str(value)

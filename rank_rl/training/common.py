@@ -1,0 +1,304 @@
+"""What all training stages share: set-up from a recipe, views within budget, and the end.
+
+A stage is ``begin`` (data, format, student) → its trainer → ``finish``. Trainer checkpoints lie in
+``<output_dir>/checkpoint-N`` and are resumed from (``resume``); ``<output_dir>/final`` appears in
+one step, complete, and holds the weights to use. Trainer configs are built in ``arguments``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import logging
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rank_rl import data, formats
+from rank_rl.data.sampling import sample_tasks
+from rank_rl.errors import DataError, RankRLError, StorageError
+from rank_rl.formats.budget import CutReport, fit
+from rank_rl.hub.contract import PromptContract
+from rank_rl.models import loading
+from rank_rl.models.tokens import ChatTokens
+from rank_rl.records import RankingTask, View
+from rank_rl.specs import ModelSpec, RecipeSpec
+from rank_rl.training.arguments import check_processes, hf_arguments
+from rank_rl.training.resume import LOG_FILE, latest_checkpoint, mark_finished, resume_point
+
+if TYPE_CHECKING:
+    from rank_rl.formats.base import Format
+
+__all__ = [
+    "LOG_FILE",
+    "Stage",
+    "begin",
+    "check_processes",
+    "contract",
+    "finish",
+    "hf_arguments",
+    "latest_checkpoint",
+    "resume_point",
+    "saving",
+    "train",
+    "training_views",
+]
+
+logger = logging.getLogger(__name__)
+# How the operating system, and torch and safetensors in their own words, say that a disk is full.
+_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM,
+           errno.EEXIST, errno.ENOTDIR)  # fmt: skip
+_FULL = ("No space left", "os error 28", "PytorchStreamWriter", "inline_container")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A training stage after set-up; ``info`` is what the recipe loader knows (hash, versions).
+
+    ``name`` is score, sft or grpo; ``started`` is ``time.monotonic()`` at set-up.
+    """
+
+    name: str
+    spec: RecipeSpec
+    info: Mapping[str, Any]
+    out_dir: Path
+    collection: data.Collection
+    fmt: Format
+    loaded: loading.Loaded
+    tokens: ChatTokens
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def final(self) -> Path:
+        """Folder of the checkpoint to use."""
+        return self.out_dir / "final"
+
+    @property
+    def best(self) -> Path:
+        """Folder of the best checkpoint by validation, where the stage validates."""
+        return self.out_dir / "best"
+
+    def identity(self) -> dict[str, Any]:
+        """What must not change for a started run to go on: start weights and data."""
+        return {"weights": self.loaded.revision, "data": dict(self.collection.provenance)}
+
+
+def begin(name: str, spec: RecipeSpec, info: Mapping[str, Any]) -> Stage:
+    """Load collection, format and student, seed torch, and make the output folder.
+
+    Raises:
+        RankRLError: whatever of the recipe, the data or the model is wrong.
+    """
+    from transformers import set_seed
+
+    started = time.monotonic()
+    out_dir = Path(spec.run.output_dir)
+    with saving(out_dir):
+        out_dir.mkdir(parents=True, exist_ok=True)
+    fmt = formats.make(spec.format)
+    collection = data.load(spec.data, seed=spec.run.seed)
+    if not collection.train:
+        raise DataError("no training queries", where=f"data {collection.name!r}")
+    set_seed(spec.run.seed)  # adapters are initialised from torch's global generator
+    loaded = loading.load(trainable(spec.model), train=True)
+    return Stage(
+        name=name,
+        spec=spec,
+        info=info,
+        out_dir=out_dir,
+        collection=collection,
+        fmt=fmt,
+        loaded=loaded,
+        tokens=ChatTokens(loaded.tokenizer),
+        started=started,
+    )
+
+
+def trainable(spec: ModelSpec) -> ModelSpec:
+    """The model as it is trained: all weights in fp32, unless the recipe names a dtype.
+
+    bf16 weights keep 8 bits, so the small steps of fine-tuning would round to nothing; speed comes
+    from autocast. Under LoRA the frozen base may stay in bf16.
+    """
+    if spec.lora is None and spec.dtype == "auto":
+        return spec.model_copy(update={"dtype": "float32"})
+    return spec
+
+
+def training_views(stage: Stage) -> tuple[list[tuple[RankingTask, View]], dict[str, Any]]:
+    """Draw the training views of a recipe and cut their documents to the budget.
+
+    Returns:
+        (task, view) pairs in task order, and a JSON-safe report of what was drawn and cut.
+
+    Raises:
+        DataError: no view could be drawn.
+    """
+    spec = stage.spec
+    drawn, sampled = sample_tasks(stage.collection.train, spec.data.sampler, seed=spec.run.seed)
+    pairs: list[tuple[RankingTask, View]] = []
+    cuts = CutReport()
+    for task, view in drawn:
+        fitted, cut = fit(view, stage.tokens, fmt=stage.fmt)
+        cuts = cuts.merge(cut)
+        pairs.append((task, fitted))
+    if not pairs:
+        raise DataError(
+            "no training view could be drawn",
+            where="data.sampler",
+            expected="queries with relevant and other documents",
+        )
+    logger.info("%s; %s", sampled.line(), cuts.summary())
+    return pairs, {"sampled": dataclasses.asdict(sampled), "cut": dataclasses.asdict(cuts)}
+
+
+def window(stage: Stage) -> int:
+    """Most tokens, prompt and answer together, that the student can read."""
+    return int(getattr(stage.loaded.model.config, "max_position_embeddings", None) or 1 << 30)
+
+
+def train(trainer: Any, stage: Stage, checkpoint: Path | None) -> Mapping[str, float]:
+    """Run a transformers trainer from its start or a checkpoint; returns its metrics.
+
+    Raises:
+        RecipeError: the launch started fewer processes than asked for.
+        StorageError: the disk filled up; the last complete checkpoint stays.
+    """
+    check_processes(trainer.accelerator)
+    with saving(stage.out_dir):
+        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    metrics: Mapping[str, float] = result.metrics
+    return metrics
+
+
+def whole_model(trainer: Any, stage: Stage) -> Any:
+    """The model to save, on the main process; every process must call this.
+
+    Sharded weights (FSDP, ZeRO-3) are gathered into a second model in main memory.
+    """
+    accelerator = trainer.accelerator
+    if not sharded(accelerator):
+        return accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=True)
+    state = accelerator.get_state_dict(trainer.model_wrapped)
+    if not accelerator.is_main_process:
+        return None
+    spec = trainable(stage.spec.model)
+    model = loading.load(spec, device="cpu", train=spec.lora is not None).model
+    model.load_state_dict(state)
+    return model
+
+
+def sharded(accelerator: Any) -> bool:
+    """Whether no process holds all weights."""
+    if getattr(accelerator.state, "deepspeed_plugin", None) is not None:
+        return bool(accelerator.state.deepspeed_plugin.zero_stage == 3)
+    return str(accelerator.distributed_type).endswith("FSDP")
+
+
+def contract(stage: Stage, **extra: Any) -> PromptContract:
+    """The prompt contract of a checkpoint that this stage writes."""
+    spec = stage.spec
+    return PromptContract.of(
+        stage.fmt,
+        spec.eval.strategy,
+        stage=stage.name,
+        base_model=stage.loaded.name,
+        base_revision=stage.loaded.revision,
+        recipe_hash=str(stage.info.get("hash", "")),
+        data=stage.collection.name,
+        max_new_tokens=spec.eval.max_new_tokens,
+        extra=extra,
+    )
+
+
+def save(trainer: Any, stage: Stage, folder: Path, **extra: Any) -> None:
+    """Write a trainer's weights as a checkpoint; every process must call this.
+
+    Raises:
+        StorageError: the disk is full or not writable; what ``folder`` held is unchanged.
+    """
+    model = whole_model(trainer, stage)
+    if trainer.accelerator.is_main_process:
+        loading.save(model, stage.loaded.tokenizer, folder, contract(stage, **extra))
+    trainer.accelerator.wait_for_everyone()
+
+
+def finish(
+    trainer: Any, stage: Stage, *, metrics: Mapping[str, Any], best: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Write ``final``, mark the run as finished, leave the process group, return the summary.
+
+    Args:
+        trainer: the transformers trainer after training.
+        stage: what ``begin`` returned.
+        metrics: whatever the stage measured, JSON-safe.
+        best: step and values of the best checkpoint; None keeps the last weights.
+
+    Raises:
+        StorageError: the disk is full; the trainer's last checkpoint stays, so running the stage
+            again only has to save.
+    """
+    if best is not None and trainer.state.global_step != best["step"]:
+        if trainer.accelerator.is_main_process:
+            copy_checkpoint(stage.best, stage.final)
+        trainer.accelerator.wait_for_everyone()
+    else:
+        save(trainer, stage, stage.final, validation=dict(best or {}))
+    if trainer.accelerator.is_main_process:
+        mark_finished(stage.out_dir)
+    summary = {
+        "stage": stage.name,
+        "checkpoint": str(stage.final),
+        "steps": trainer.state.global_step,
+        "metrics": dict(metrics),
+        "seconds": round(time.monotonic() - stage.started, 1),
+        "log": str(stage.out_dir / LOG_FILE),
+    }
+    trainer.accelerator.end_training()
+    return summary
+
+
+def copy_checkpoint(source: Path, target: Path) -> None:
+    """Copy a checkpoint folder so that ``target`` is either the former one or the whole new one.
+
+    Raises:
+        StorageError: the disk is full or not writable.
+    """
+    from rank_rl.models.sources import replacing
+
+    with saving(target), replacing(target) as scratch:
+        shutil.copytree(source, scratch, dirs_exist_ok=True)
+
+
+@contextlib.contextmanager
+def saving(where: Path) -> Iterator[None]:
+    """Turn a full disk, in the words of whichever library met it, into one readable line.
+
+    Raises:
+        StorageError: instead of OSError, and of torch's and safetensors' own errors for it.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _is_storage(error):
+            raise
+        last = latest_checkpoint(where)
+        later = f"; training goes on from {last.name}" if last else ""
+        raise StorageError(
+            f"cannot be written: {(str(error).splitlines() or [''])[0]}",
+            where=str(where),
+            remedy=f"free disk space or check permissions, and start again{later}",
+        ) from error
+
+
+def _is_storage(error: Exception) -> bool:
+    """Whether an error means that output cannot be written; our own errors are passed on."""
+    if isinstance(error, RankRLError):
+        return False
+    if isinstance(error, OSError) and error.errno in _ERRNOS:
+        return True
+    return any(text in str(error) for text in _FULL)

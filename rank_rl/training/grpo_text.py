@@ -1,0 +1,203 @@
+"""GRPO on generated answers: stage ``grpo`` with ``policy: text``, by TRL's GRPOTrainer.
+
+Prompts go in as finished text, because TRL (1.16) closes a conversation that ends in an assistant
+message instead of continuing it, so that a prefilled ``<think>`` could not be shown; the ids are
+checked against those of inference. Rewards, parse rates, the copy baseline and the ceiling of each
+group are logged by ``rewards.adapter``. Shao et al., 2024 (GRPO).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rank_rl import rewards, seeds
+from rank_rl.data import annotations, rows
+from rank_rl.errors import ModelError, RecipeError
+from rank_rl.models.tokens import ChatTokens
+from rank_rl.records import Prompt, RankingTask, View
+from rank_rl.rewards.adapter import TrlRewards
+from rank_rl.specs import RecipeSpec
+from rank_rl.training import answer_head, common
+from rank_rl.training.callbacks import LogCallback, RerankCallback
+
+logger = logging.getLogger(__name__)
+
+# Set by GRPOConfig itself; a second value in generation_kwargs would silently win.
+_OWN_GENERATION = {
+    "max_new_tokens": "training.max_completion_length",
+    "max_length": "training.max_completion_length",
+    "temperature": "training.temperature",
+    "top_p": "training.top_p",
+    "top_k": "training.top_k",
+    "min_p": "training.min_p",
+    "repetition_penalty": "training.repetition_penalty",
+    "num_return_sequences": "training.num_generations",
+}
+
+
+def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
+    """Train, validate and save; goes on from the last checkpoint of an interrupted run.
+
+    Args:
+        spec: a checked recipe; ``training`` holds GRPOConfig's arguments.
+        info: what the recipe loader knows (hash, path, versions).
+
+    Returns:
+        Summary: checkpoint folder, steps, metrics, seconds, log file.
+
+    Raises:
+        RankRLError: whatever of recipe, data, model or disk is wrong.
+    """
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    composite = rewards.make(spec.rewards)
+    check_generation(spec.training)
+    stage = common.begin("grpo", spec, info)
+    if hasattr(stage.fmt, "slot_messages"):
+        raise RecipeError(
+            "label slots are not generated as one answer",
+            where="grpo.policy",
+            expected="slots",
+        )
+    prompts, longest, report = training_rows(stage)
+    group = int(spec.training.get("num_generations", 8))
+    args = common.hf_arguments(
+        spec,
+        GRPOConfig,
+        stage.out_dir,
+        num_generations=group,
+        per_device_train_batch_size=group,
+        max_completion_length=default_length(spec, longest["answer"]),
+        reward_weights=list(composite.weights),
+        save_steps=25,
+    )
+    check_lengths(stage, args.max_completion_length, longest)
+    adapter = TrlRewards(composite, stage.fmt, eos_ids=ends(stage.loaded))
+    validator = RerankCallback(stage)
+    checkpoint = common.resume_point(stage.out_dir, spec, stage.identity())
+    trainer = GRPOTrainer(
+        model=stage.loaded.model,
+        reward_funcs=adapter.functions,
+        args=args,
+        train_dataset=Dataset.from_list(prompts),
+        processing_class=stage.loaded.tokenizer,
+        callbacks=[validator, LogCallback(stage.out_dir)],
+    )
+    validator.trainer = trainer
+    answer_head.install(trainer, temperature=args.temperature)
+    trained = common.train(trainer, stage, checkpoint)
+    metrics = {"train": dict(trained), "rows": report, **validator.summary()}
+    return common.finish(trainer, stage, metrics=metrics, best=validator.best)
+
+
+def training_rows(
+    stage: common.Stage,
+) -> tuple[list[dict[str, Any]], dict[str, int], dict[str, Any]]:
+    """One row a view, ``prompt`` being finished text, in an order drawn from the seed.
+
+    Returns:
+        rows; tokens of the longest ``prompt`` and of the longest ideal ``answer``; a report.
+    """
+    pairs, report = common.training_views(stage)
+    written: list[dict[str, Any]] = []
+    longest = {"prompt": 0, "answer": 0}
+    for task, view in pairs:
+        (row,) = rows.group_rows(task, [view], stage.fmt)
+        prompt = Prompt(messages=tuple(row["prompt"]), prefill=row["prefill"])
+        text, size = prompt_text(stage.tokens, prompt)
+        written.append({**row, "prompt": text})
+        longest["prompt"] = max(longest["prompt"], size)
+        longest["answer"] = max(longest["answer"], _answer_tokens(stage, task, view, prompt))
+    seeds.rng(stage.spec.run.seed, "grpo rows").shuffle(written)
+    return written, longest, {**report, "rows": len(written), "longest": longest}
+
+
+def prompt_text(tokens: ChatTokens, prompt: Prompt) -> tuple[str, int]:
+    """A prompt as text that the tokenizer turns into the ids of inference, and their number.
+
+    Raises:
+        ModelError: the tokenizer does not give the same ids.
+    """
+    ids = tokens.encode_prompt(prompt)
+    messages = [dict(message) for message in prompt.messages]
+    text = tokens.tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True
+    )
+    text = str(text) + prompt.prefill
+    # A tokenizer that adds its own beginning must not find it written out already.
+    begin = tokens.tokenizer.bos_token or ""
+    for written in (text, text.removeprefix(begin)):
+        if list(tokens.tokenizer(text=written)["input_ids"]) == ids:
+            return written, len(ids)
+    raise ModelError(
+        "chat template and tokenizer disagree about a prompt",
+        where="grpo",
+        expected="the same ids from the template's text as from the template",
+    )
+
+
+def _answer_tokens(stage: common.Stage, task: RankingTask, view: View, prompt: Prompt) -> int:
+    """Tokens of the ideal answer of a view, with its end."""
+    told = ""
+    if stage.fmt.mode == "reason" and stage.spec.data.reasoning == "annotations":
+        told = annotations.reasoning(task).text(view)
+    answer = stage.fmt.ideal(view, task.grades or {}, told).removeprefix(prompt.prefill)
+    return len(stage.tokens.encode(answer)) + 1
+
+
+def default_length(spec: RecipeSpec, ideal: int) -> int:
+    """Completion length where the recipe gives none: room to reason, or twice the bare answer."""
+    return max(512, 2 * ideal) if spec.format.mode == "reason" else max(16, 2 * ideal)
+
+
+def check_lengths(stage: common.Stage, completion: int, longest: Mapping[str, int]) -> None:
+    """Every ideal answer must fit the completion, and prompt and completion the model.
+
+    Raises:
+        RecipeError: they do not.
+    """
+    if longest["answer"] > completion:
+        raise RecipeError(
+            f"{completion} tokens, but the longest ideal answer takes {longest['answer']}",
+            where="training.max_completion_length",
+            expected=f"at least {longest['answer']}",
+        )
+    room = common.window(stage)
+    if longest["prompt"] + completion > room:
+        raise RecipeError(
+            f"{longest['prompt']} prompt and {completion} completion tokens",
+            where="training.max_completion_length",
+            expected=f"at most {room} together, the model's window",
+            remedy="lower it, format.prompt_tokens or format.doc_tokens",
+        )
+
+
+def check_generation(training: Mapping[str, Any]) -> None:
+    """Sampling must be able to give different answers, and each setting has one place.
+
+    Raises:
+        RecipeError: greedy sampling, or a setting in ``generation_kwargs`` that has its own key.
+    """
+    temperature = training.get("temperature", 1.0)
+    if isinstance(temperature, int | float) and temperature <= 0:
+        raise RecipeError(
+            f"value {temperature!r}",
+            where="training.temperature",
+            expected="above 0: equal answers to a prompt teach nothing",
+        )
+    for key, value in (training.get("generation_kwargs") or {}).items():
+        where = f"training.generation_kwargs.{key}"
+        if key in _OWN_GENERATION:
+            raise RecipeError("not set here", where=where, expected=_OWN_GENERATION[key])
+        if (key == "do_sample" and not value) or (key == "num_beams" and value != 1):
+            raise RecipeError(f"value {value!r}", where=where, expected="sampling, not search")
+
+
+def ends(loaded: Any) -> Sequence[int]:
+    """Ids that end a completion: the tokenizer's and those of the model's configuration."""
+    own = getattr(loaded.model.generation_config, "eos_token_id", None)
+    found = {loaded.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])}
+    return sorted(i for i in found if i is not None)

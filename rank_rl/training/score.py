@@ -1,0 +1,102 @@
+"""Stage ``score``: a packed warm-up that teaches a decoder to rank by its label slots.
+
+Query once, documents as segments of one sequence, a score from the label logits at the end of each
+segment; supervised by the ``losses`` of the recipe. Relevance is learned many times faster from
+label logits than from generated labels (the order of ProRank's two stages, 2506.03487, turned
+round). Needs format ``slots``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rank_rl import losses
+from rank_rl.errors import RecipeError
+from rank_rl.specs import LossSpec, RecipeSpec
+from rank_rl.training import common
+from rank_rl.training.callbacks import LogCallback, RerankCallback
+from rank_rl.training.slot_trainer import Objective, SlotExample, SlotTrainer, examples
+
+if TYPE_CHECKING:
+    import torch
+
+    from rank_rl.losses.group import SlotGroup
+
+DEFAULT_LOSSES = [LossSpec(name="bce"), LossSpec(name="listnet", weight=0.3)]
+
+
+def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
+    """Train, validate and save; goes on from the last checkpoint of an interrupted run.
+
+    Args:
+        spec: a checked recipe; ``training`` holds arguments of transformers' TrainingArguments.
+        info: what the recipe loader knows (hash, path, versions).
+
+    Returns:
+        Summary: checkpoint folder, steps, metrics, seconds, log file.
+
+    Raises:
+        RankRLError: whatever of recipe, data, model or disk is wrong.
+    """
+    return train_slots("score", spec, info, supervised(spec.losses or DEFAULT_LOSSES))
+
+
+def supervised(specs: Sequence[LossSpec]) -> Objective:
+    """Mean over the batch of the weighted sum of losses."""
+    total = losses.make(specs)
+
+    def objective(
+        groups: Sequence[SlotGroup], batch: Sequence[SlotExample], step: int
+    ) -> tuple[torch.Tensor, Mapping[str, float]]:
+        import torch
+
+        return torch.stack([total(group) for group in groups]).mean(), {}
+
+    return objective
+
+
+def train_slots(
+    name: str, spec: RecipeSpec, info: Mapping[str, Any], objective: Objective
+) -> dict[str, Any]:
+    """Run a stage that learns through label slots under an objective.
+
+    Raises:
+        RecipeError: the recipe's format has no label slots.
+    """
+    from transformers import TrainingArguments
+
+    if spec.format.name != "slots":
+        raise RecipeError(
+            f"stage {name} learns through label slots",
+            where="format.name",
+            expected="slots",
+            remedy="set format.name: slots, or grpo.policy: text",
+        )
+    stage = common.begin(name, spec, info)
+    args = common.hf_arguments(
+        spec,
+        TrainingArguments,
+        stage.out_dir,
+        per_device_train_batch_size=4,
+        learning_rate=5e-5,
+        lr_scheduler_type="linear",
+        warmup_steps=5,
+        remove_unused_columns=False,
+        bf16=False,  # the pass brings its own autocast
+        save_steps=50,
+    )
+    data, report = examples(stage)
+    validator = RerankCallback(stage)
+    checkpoint = common.resume_point(stage.out_dir, spec, stage.identity())
+    trainer = SlotTrainer(
+        stage,
+        objective,
+        args=args,
+        train_dataset=data,
+        callbacks=[validator, LogCallback(stage.out_dir)],
+    )
+    validator.trainer = trainer
+    trained = common.train(trainer, stage, checkpoint)
+    metrics = {"train": dict(trained), "views": report, **validator.summary()}
+    return common.finish(trainer, stage, metrics=metrics, best=validator.best)

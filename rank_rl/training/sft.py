@@ -1,0 +1,124 @@
+"""Supervised fine-tuning on ideal answers: stage ``sft`` of a recipe, by TRL's SFTTrainer.
+
+Formats that answer as a whole get one row a view (ideal answer with reasoning), label slots one
+row a document (label, then note). Rows are tokenised here, prompt exactly as at inference and
+then the answer: a chat template that rewrites an assistant turn (``<think>`` in history) or a
+truncation would otherwise change what is learned without a word. The loss covers the answer only.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from rank_rl import seeds
+from rank_rl.data import annotations, rows
+from rank_rl.errors import DataError
+from rank_rl.models.tokens import ChatTokens
+from rank_rl.records import Prompt, RankingTask, View
+from rank_rl.specs import RecipeSpec
+from rank_rl.training import answer_head, common
+from rank_rl.training.callbacks import LogCallback, RerankCallback
+
+if TYPE_CHECKING:
+    from rank_rl.formats.slots import SlotFormat
+
+logger = logging.getLogger(__name__)
+
+IGNORED = -100  # label of a token that the loss leaves out
+
+
+def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
+    """Train, validate and save; goes on from the last checkpoint of an interrupted run.
+
+    Args:
+        spec: a checked recipe; ``training`` holds SFTConfig's arguments.
+        info: what the recipe loader knows (hash, path, versions).
+
+    Returns:
+        Summary: checkpoint folder, steps, metrics, seconds, log file.
+
+    Raises:
+        RankRLError: whatever of recipe, data, model or disk is wrong.
+    """
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    stage = common.begin("sft", spec, info)
+    args = common.hf_arguments(
+        spec, SFTConfig, stage.out_dir, max_length=None, packing=False, save_steps=50
+    )
+    encoded, report = training_rows(stage, limit=args.max_length)
+    args.max_length = None  # every row fits: nothing is left for the trainer to cut
+    validator = RerankCallback(stage)
+    checkpoint = common.resume_point(stage.out_dir, spec, stage.identity())
+    trainer = SFTTrainer(
+        model=stage.loaded.model,
+        args=args,
+        train_dataset=Dataset.from_list(encoded),
+        processing_class=stage.loaded.tokenizer,
+        callbacks=[validator, LogCallback(stage.out_dir)],
+    )
+    validator.trainer = trainer
+    answer_head.install(trainer)
+    trained = common.train(trainer, stage, checkpoint)
+    metrics = {"train": dict(trained), "rows": report, **validator.summary()}
+    return common.finish(trainer, stage, metrics=metrics, best=validator.best)
+
+
+def training_rows(
+    stage: common.Stage, *, limit: int | None = None
+) -> tuple[list[dict[str, list[int]]], dict[str, Any]]:
+    """Tokenised rows (``input_ids``, ``labels``) in an order drawn from the seed, and a report.
+
+    Args:
+        stage: what ``common.begin`` returned.
+        limit: most tokens of a row; None is what the model can read.
+
+    Raises:
+        DataError: a row is longer than that.
+    """
+    pairs, report = common.training_views(stage)
+    written = [row for task, view in pairs for row in answer_rows(stage, task, view)]
+    seeds.rng(stage.spec.run.seed, "sft rows").shuffle(written)
+    encoded = [encode(stage.tokens, row) for row in written]
+    window = common.window(stage)
+    longest = max(len(row["input_ids"]) for row in encoded)
+    if longest > min(limit or window, window):
+        raise DataError(
+            f"a training row has {longest} tokens",
+            where="training.max_length" if (limit or window) < window else "model",
+            expected=f"at most {min(limit or window, window)}",
+            remedy="lower format.doc_tokens, format.prompt_tokens or data.sampler.size",
+        )
+    answers = sum(label != IGNORED for row in encoded for label in row["labels"])
+    report |= {"rows": len(encoded), "longest": longest, "answer_tokens": answers}
+    logger.info("%s rows, the longest of %s tokens", len(encoded), longest)
+    return encoded, report
+
+
+def answer_rows(stage: common.Stage, task: RankingTask, view: View) -> list[dict[str, Any]]:
+    """The rows of one view: one, or one a document where the format has label slots."""
+    spec = stage.spec
+    told = annotations.reasoning(task) if spec.data.reasoning == "annotations" else None
+    if not hasattr(stage.fmt, "slot_messages"):
+        return rows.sft_rows(task, [view], stage.fmt, told)
+    # The draw's documents make its seed: the same negatives for the same view only.
+    seed = seeds.derive(spec.run.seed, *view.docids)
+    ratio = float(spec.data.params.get("negatives_per_positive", 2))
+    fmt = cast("SlotFormat", stage.fmt)
+    return rows.slot_rows(task, [view], fmt, told, seed=seed, negatives_per_positive=ratio)
+
+
+def encode(tokens: ChatTokens, row: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Prompt and answer of a row as ``input_ids``, and ``labels`` that cover the answer only.
+
+    The prompt, prefill included, has exactly the ids that inference shows; the answer is what the
+    model then has to write, ended by the end-of-sequence token that stops generation.
+    """
+    prompt = Prompt(messages=tuple(row["prompt"]), prefill=row["prefill"])
+    context = tokens.encode_prompt(prompt)
+    answer = row["completion"][0]["content"].removeprefix(prompt.prefill)
+    written = [*tokens.encode(answer), tokens.tokenizer.eos_token_id]
+    return {"input_ids": context + written, "labels": [IGNORED] * len(context) + written}

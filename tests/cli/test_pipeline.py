@@ -1,0 +1,147 @@
+"""Pipelines: which stages run, with what, and how time adds up; nothing is launched here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rank_rl.cli import pipeline
+from rank_rl.errors import RecipeError
+
+RECIPE = """
+run: {{name: {stage}, output_dir: out/{stage}}}
+model: {{name: m}}
+data: {{source: jsonl, path: t.jsonl}}
+format: {{name: slots}}
+"""
+STAGES = ("score", "sft", "bench")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    recipes = tmp_path / "recipes"
+    recipes.mkdir()
+    for stage in STAGES:
+        (recipes / f"{stage}.yaml").write_text(RECIPE.format(stage=stage))
+    stages = ", ".join(f"{{stage: {s}, recipe: {s}.yaml}}" for s in STAGES)
+    (recipes / "pipeline.yaml").write_text(f"name: p\nlaunch: cpu.yaml\nstages: [{stages}]\n")
+    (tmp_path / "cpu.yaml").write_text("use_cpu: true\nnum_processes: 1\n")
+    return recipes
+
+
+def finish(step: pipeline.Step, recipe_hash: str | None = None) -> None:
+    step.out_dir.mkdir(parents=True, exist_ok=True)
+    mark = {"stage": step.stage, "hash": recipe_hash or step.recipe.hash, "summary": {"n": 1}}
+    (step.out_dir / "done.json").write_text(json.dumps(mark))
+
+
+def chosen(found: pipeline.Pipeline, first: str | None = None, force: bool = False) -> list[bool]:
+    return pipeline.choose(found.steps, first=first, force=force)
+
+
+def test_done_stages_are_skipped_and_all_behind_the_first_open_one_run(folder: Path) -> None:
+    found = pipeline.load(folder)
+    assert chosen(found) == [True, True, True]
+    finish(found.steps[0])
+    assert chosen(found) == [False, True, True]
+    # The last stage is done, but it read what the second one is about to replace.
+    finish(found.steps[2])
+    assert chosen(found) == [False, True, True]
+    finish(found.steps[1])
+    assert chosen(found) == [False, False, False]
+    assert chosen(found, force=True) == [True, True, True]
+
+
+def test_a_changed_recipe_is_not_done(folder: Path) -> None:
+    for step in pipeline.load(folder).steps:
+        finish(step)
+    changed = pipeline.load(folder, ["sft:training.max_steps=9"])
+    assert chosen(changed) == [False, True, True]
+
+
+def test_half_written_mark_is_not_done(folder: Path) -> None:
+    step = pipeline.load(folder).steps[0]
+    finish(step)
+    (step.out_dir / "done.json").write_text('{"hash": ')
+    assert not step.is_done()
+    assert step.summary() == {}
+
+
+def test_from_needs_what_lies_before_it(folder: Path) -> None:
+    found = pipeline.load(folder)
+    with pytest.raises(RecipeError, match="stage score has not run"):
+        chosen(found, first="sft")
+    finish(found.steps[0], "another hash")
+    assert chosen(found, first="sft") == [False, True, True]
+    with pytest.raises(RecipeError, match="no stage 'grpo'"):
+        chosen(found, first="grpo")
+
+
+def test_overrides_for_all_and_for_one_stage(folder: Path) -> None:
+    found = pipeline.load(folder, ["run.seed=5", "sft:training.max_steps=2"])
+    assert [step.recipe.spec.run.seed for step in found.steps] == [5, 5, 5]
+    assert found.steps[0].overrides == ("run.seed=5",)
+    assert pipeline.launch_arguments(found, found.steps[1]) == [
+        *("--config_file", "cpu.yaml", "-m", "rank_rl", "sft", "recipes/sft.yaml"),
+        *("--set", "run.seed=5", "--set", "training.max_steps=2"),
+    ]
+    with pytest.raises(RecipeError, match="no stage 'grpo'"):
+        pipeline.load(folder, ["grpo:run.seed=1"])
+
+
+def test_two_stages_may_not_share_a_folder(folder: Path) -> None:
+    with pytest.raises(RecipeError, match="score and sft both write to out/x"):
+        pipeline.load(folder, ["run.output_dir=out/x"])
+
+
+def test_every_recipe_is_read_before_anything_runs(folder: Path) -> None:
+    (folder / "bench.yaml").write_text("")
+    with pytest.raises(RecipeError, match=r"bench.yaml: the file is empty"):
+        pipeline.load(folder)
+
+
+def test_launch_is_found_here_or_above_the_recipe(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pipeline.load(folder).launch == Path("cpu.yaml")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert pipeline.load(folder).launch == tmp_path / "cpu.yaml"
+    (tmp_path / "cpu.yaml").unlink()
+    with pytest.raises(RecipeError, match=r"launch: no such file: cpu.yaml"):
+        pipeline.load(folder)
+
+
+def test_threads_of_a_single_process_on_a_cpu(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("use_cpu: true\nnum_processes: 1\n")
+    assert int(pipeline.launch_environment(config, {})["OMP_NUM_THREADS"]) >= 1
+    assert pipeline.launch_environment(config, {"OMP_NUM_THREADS": "7"})["OMP_NUM_THREADS"] == "7"
+    config.write_text("use_cpu: true\nnum_processes: 2\n")
+    assert "OMP_NUM_THREADS" not in pipeline.launch_environment(config, {})
+    config.write_text("[\n")
+    with pytest.raises(RecipeError, match="not valid YAML"):
+        pipeline.launch_environment(config, {})
+
+
+def test_seconds_add_up_over_restarts_of_the_same_recipe(folder: Path) -> None:
+    found = pipeline.load(folder)
+    score, sft = found.steps[:2]
+    pipeline.Clock(found).update(score, "done", 10.0)
+    clock = pipeline.Clock(found)
+    clock.update(sft, "stopped", 5.0)
+    again = pipeline.Clock(found)
+    assert (again.seconds(score), again.seconds(sft), again.seconds()) == (10.0, 5.0, 15.0)
+    changed = pipeline.load(folder, ["sft:run.seed=1"])
+    assert pipeline.Clock(changed).seconds(changed.steps[1]) == 0.0
+    record = json.loads((Path("out") / "pipeline.json").read_text())
+    assert record["seconds"] == 15.0
+    assert [entry["status"] for entry in record["stages"].values()] == [
+        "done",
+        "stopped",
+        "waiting",
+    ]

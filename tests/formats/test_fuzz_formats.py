@@ -1,0 +1,113 @@
+"""100,000 random and mutated completions: none raises, each gives a total order of its view."""
+
+from __future__ import annotations
+
+import random
+
+from rank_rl import formats
+from rank_rl.formats.scores import ScoresFormat
+from rank_rl.records import Candidate, Order, Outcome, Query, Scores, View, numbered
+from rank_rl.specs import FormatSpec
+
+CASES = 100_000
+PIECES = (
+    "<think>", "</think>", "<answer>", "</answer>", "＜answer＞", "<Think >", "[1]", "[2]", "[3]",
+    "[0]", "[-1]", "[99]", "[１]", "【2】", "[٣]", "1", "2", "3 > 1", " > ", " = ", ", ", "\n", "{",
+    "}", '"[1]": 7', '"[2]": -3', '"[3]": 1e400', '"[1]": NaN', '"2": true', '"[2]": 7.5', ": ",
+    '{"[1]": ', "[", "]", "[[", "]]", '"', "\\u0031", "Relevant:", "Relevant: ", " yes", " no",
+    " yes. ", "Yes", " maybe", ". ", "because", "I think 3 documents and then 1", "\ud800", "\x00",
+    "²", "٣", "\u200b", "9" * 40, "İ", "ſ", "<|im_end|>", "[1, 2, 3]", "2. ", "**", "null", "-",
+)  # fmt: skip
+
+
+def view(count: int) -> View:
+    docs = [Candidate(docid=f"d{i}", text=f"t{i}", rank=1 + (i * 7) % count) for i in range(count)]
+    return numbered(Query(qid="q", text="who?"), docs)
+
+
+def mutate(text: str, rng: random.Random) -> str:
+    for _ in range(rng.randint(1, 4)):
+        at, kind = rng.randint(0, len(text)), rng.random()
+        if kind < 0.3:
+            text = text[:at] + rng.choice(PIECES) + text[at:]
+        elif kind < 0.55:
+            text = text[:at] + text[at + rng.randint(1, 6) :]
+        elif kind < 0.7:
+            text = text[:at]
+        elif kind < 0.85:
+            text = text[:at] + text[max(0, at - 12) :]
+        else:
+            text = text[:at] + chr(rng.choice((rng.randint(0, 255), rng.randint(0, 0x2FFF))))
+    return text
+
+
+def written(outcome: Outcome, shown: View, mode: str, text: str) -> bool:
+    """Whether a text is, but for white space, what an ``ok`` outcome says that was written."""
+    if isinstance(outcome.answer, Order):
+        answer = ">".join(f"[{shown.label(d)}]" for d in outcome.answer.docids)
+        assert len(outcome.answer.docids) == len(shown.docids)
+    else:
+        assert isinstance(outcome.answer, Scores)
+        values = [int(outcome.answer.values[d]) for d in shown.docids]
+        pairs = zip(shown.labels, values, strict=True)
+        answer = "{" + ",".join(f'"[{label}]":{value}' for label, value in pairs) + "}"
+    bare = "".join(text.split())
+    if mode == "answer":
+        return bare == answer
+    return bare.startswith("<think>") and bare.endswith(f"</think><answer>{answer}</answer>")
+
+
+def test_no_completion_raises_and_every_outcome_is_a_total_order():
+    rng = random.Random(20240607)
+    names = [(name, mode) for name in sorted(formats.TABLE) for mode in ("reason", "answer")]
+    fmts = [formats.make(FormatSpec(name=name, mode=mode)) for name, mode in names]
+    views = [view(count) for count in (1, 2, 3, 7, 12)]
+    prefills = ("", "", "", "", "", "", "<think>\n", "[", '{"[', "Relevant:", "Relevant: yes")
+    ideals = {
+        (i, j): fmt.ideal(shown, {"d0": 2, "d2": 1}, "[2] says why.\n[1] does not.")
+        for i, fmt in enumerate(fmts)
+        for j, shown in enumerate(views)
+    }
+    seen = dict.fromkeys(("ok", "repaired", "failed"), 0)
+    for case in range(CASES):
+        i, j = case % len(fmts), rng.randrange(len(views))
+        if rng.random() < 0.6:
+            text = mutate(ideals[i, j], rng)
+        else:
+            text = "".join(rng.choice(PIECES) for _ in range(rng.randint(0, 12)))
+        prefill = rng.choice(prefills)
+        outcome = fmts[i].parse(text, views[j], prefill=prefill)
+        order = outcome.as_order(views[j])
+        assert sorted(order) == sorted(views[j].docids), text
+        assert (outcome.answer is None) == (outcome.status == "failed"), text
+        assert (outcome.status == "ok") == (not outcome.issues), text
+        if outcome.status == "ok" and names[i][0] != "slots":
+            assert written(outcome, views[j], names[i][1], prefill + text), text
+        if isinstance(outcome.answer, Scores):
+            assert all(abs(v) <= 10 for v in outcome.answer.values.values()), text
+        if isinstance(fmts[i], ScoresFormat):
+            assert set(fmts[i].slot_spans(text, views[j])) <= set(views[j].labels)
+        seen[outcome.status] += 1
+    assert sum(seen.values()) == CASES
+    assert min(seen.values()) > CASES / 100, seen
+
+
+def test_long_hostile_texts_are_read_in_time():
+    shown = view(7)
+    for name in sorted(formats.TABLE):
+        for mode in ("reason", "answer"):
+            fmt = formats.make(FormatSpec(name=name, mode=mode))
+            for piece in (
+                "[",
+                "[1",
+                "[1]",
+                "<think>",
+                "<answer>",
+                '{"[1]": ',
+                "1 >",
+                " ",
+                '"',
+                "1,",
+            ):
+                order = fmt.parse(piece * 20_000, shown).as_order(shown)
+                assert sorted(order) == sorted(shown.docids)

@@ -1,0 +1,207 @@
+"""Validation: what is measured, which weights are kept, what is written to the log."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from transformers import TrainerControl, TrainerState, TrainingArguments
+
+from rank_rl.errors import RecipeError, StorageError
+from rank_rl.records import (
+    Candidate,
+    Completion,
+    Exchange,
+    Order,
+    Outcome,
+    Prompt,
+    Query,
+    Ranking,
+    RankingTask,
+    numbered,
+)
+from rank_rl.rerank import TaskResult
+from rank_rl.specs import RecipeSpec
+from rank_rl.training import common, sft
+from rank_rl.training.callbacks import LogCallback, measure, summarise
+
+Recipe = Callable[..., RecipeSpec]
+QUERY = Query(qid="q", text="which?")
+TASK = RankingTask(
+    query=QUERY,
+    candidates=tuple(Candidate(docid=d, text=d, rank=i + 1) for i, d in enumerate("abc")),
+    grades={"b": 1, "elsewhere": 1},
+)
+
+
+def result(order: str, status: str) -> TaskResult:
+    outcome = Outcome(status=status, answer=Order(docids=tuple(order)))  # type: ignore[arg-type]
+    exchange = Exchange(
+        qid="q",
+        view=numbered(QUERY, TASK.candidates),
+        prompt=Prompt(messages=()),
+        completion=Completion(text=""),
+        outcome=outcome,
+    )
+    return TaskResult(
+        ranking=Ranking(qid="q", docids=tuple(order)),
+        exchanges=(exchange,),
+        calls=1,
+        depth=1,
+        prompt_tokens=1,
+        completion_tokens=1,
+        seconds=0.0,
+        statuses={"ok": 0, "repaired": 0, "failed": 0, status: 1},
+    )
+
+
+def test_an_unreadable_answer_keeps_its_order_but_never_wins_the_choice() -> None:
+    read = summarise([TASK], [result("acb", "ok")], measure("mrr@10"), "mrr@10")
+    failed = summarise([TASK], [result("bac", "failed")], measure("mrr@10"), "mrr@10")
+    assert (read["eval_mrr@10"], read["eval_selection"]) == (pytest.approx(1 / 3),) * 2
+    assert (failed["eval_mrr@10"], failed["eval_selection"]) == (1.0, 0.0)
+    assert failed["eval_parse_failed"] == 1.0
+    assert (read["eval_first_stage"], read["eval_perfect"]) == (0.5, 1.0)
+
+
+def test_documents_that_were_not_retrieved_count_in_the_ideal() -> None:
+    values = summarise([TASK], [result("bac", "ok")], measure("ndcg@10"), "ndcg@10")
+    assert values["eval_ndcg@10"] == pytest.approx(1 / (1 + 1 / 1.5849625))
+    assert values["eval_perfect"] == values["eval_ndcg@10"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ndcg@1", 1.0), ("recall@2", 0.5), ("mrr", 1.0), ("map", 0.5), ("NDCG@1", 1.0)],
+)
+def test_metrics_by_name(name: str, value: float) -> None:
+    assert measure(name)("bac", {"b": 1, "z": 1}) == value
+
+
+@pytest.mark.parametrize("name", ["bleu", "ndcg@", "ndcg@ten", "map@5", ""])
+def test_unknown_metrics_are_refused(name: str) -> None:
+    if name == "ndcg@":
+        assert measure(name)("b", {"b": 1}) == 1.0
+        return
+    with pytest.raises(RecipeError, match="eval.metric: unknown metric"):
+        measure(name)
+
+
+def test_the_best_weights_are_kept_and_become_the_final_ones(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Validation is given its values here, so that the best step lies in the middle."""
+    from rank_rl.training import callbacks
+
+    given = iter([0.9, 0.2, 0.7, 0.5, 0.6])
+
+    def values(*_: object) -> dict[str, float]:
+        value = next(given)
+        names = ("eval_ndcg@10", "eval_selection", "eval_first_stage", "eval_perfect")
+        return {**dict.fromkeys(names, value), "eval_parse_failed": 0.0}
+
+    monkeypatch.setattr(callbacks, "summarise", values)
+    spec = recipe(
+        eval={"every": 1, "max_new_tokens": 2},
+        training={"max_steps": 4, "per_device_train_batch_size": 2, "save_steps": 1,
+                  "save_total_limit": 9, "learning_rate": 1e-3},
+    )  # fmt: skip
+    summary = sft.run(spec, {})
+    out = Path(spec.run.output_dir)
+    assert summary["metrics"]["start"]["eval_selection"] == 0.9
+    assert summary["metrics"]["best"]["step"] == 2
+    assert summary["metrics"]["last"]["eval_selection"] == 0.6
+    second = (out / "checkpoint-2" / "model.safetensors").read_bytes()
+    assert (out / "final" / "model.safetensors").read_bytes() == second
+    assert (out / "checkpoint-4" / "model.safetensors").read_bytes() != second
+    contract = json.loads((out / "final" / "rank_rl.json").read_text())
+    assert contract["extra"]["validation"]["step"] == 2
+
+
+def test_without_validation_queries_the_last_weights_are_final(recipe: Recipe) -> None:
+    spec = recipe(data={"validation_split": None, "validation": 0.0})
+    summary = sft.run(spec, {})
+    assert summary["metrics"]["best"] is None
+    out = Path(spec.run.output_dir)
+    last = (out / "checkpoint-2" / "model.safetensors").read_bytes()
+    assert (out / "final" / "model.safetensors").read_bytes() == last
+
+
+def logged(tmp_path: Path, **logs: object) -> None:
+    state = TrainerState(global_step=7, is_world_process_zero=True)
+    args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
+    LogCallback(tmp_path).on_log(args, state, TrainerControl(), logs=logs)
+
+
+def test_the_log_has_one_json_record_a_step_without_nan(tmp_path: Path) -> None:
+    logged(tmp_path, loss=1.5, reward=float("nan"), note="x")
+    logged(tmp_path, loss=1.25)
+    lines = (tmp_path / "training_log.jsonl").read_text().splitlines()
+    first, second = (json.loads(line) for line in lines)
+    assert (first["step"], first["loss"], first["reward"], first["note"]) == (7, 1.5, None, "x")
+    assert second["loss"] == 1.25
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_full_disk_is_one_line_that_names_the_checkpoint_left(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint-5"
+    checkpoint.mkdir()
+    (checkpoint / "trainer_state.json").write_text('{"global_step": 5}')
+    (tmp_path / "training_log.jsonl").symlink_to("/dev/full")
+    with pytest.raises(StorageError, match=r"No space left.*goes on from checkpoint-5") as error:
+        logged(tmp_path, loss=1.0)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        RuntimeError("[enforce fail at inline_container.cc:862] . PytorchStreamWriter failed"),
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_every_librarys_words_for_a_full_disk_are_known(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(StorageError), common.saving(tmp_path):
+        raise error
+
+
+def test_other_errors_pass_through_saving(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="a bug"), common.saving(tmp_path):
+        raise RuntimeError("a bug")
+
+
+LAUNCHED = {"ACCELERATE_MIXED_PRECISION": "no"}
+
+
+@pytest.mark.parametrize(
+    ("processes", "kind", "env"),
+    [
+        # What `accelerate launch --cpu --num_processes 2` leaves in the environment.
+        (1, "NO", {**LAUNCHED, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}),
+        (1, "NO", {**LAUNCHED, "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2"}),
+        (2, "MULTI_CPU", {"WORLD_SIZE": "2", "ACCELERATE_USE_FSDP": "true"}),
+        (2, "MULTI_CPU", {"WORLD_SIZE": "2", "ACCELERATE_USE_DEEPSPEED": "true"}),
+    ],
+)
+def test_a_launch_that_is_not_what_was_asked_for_stops(
+    processes: int, kind: str, env: dict[str, str]
+) -> None:
+    accelerator = SimpleNamespace(num_processes=processes, distributed_type=kind)
+    with pytest.raises(RecipeError, match="accelerate launch"):
+        common.check_processes(accelerator, env)
+
+
+def test_launches_that_are_as_asked_for_pass() -> None:
+    for processes, kind, env in (
+        (1, "NO", {}),
+        (1, "NO", LAUNCHED),
+        (2, "MULTI_CPU", {"WORLD_SIZE": "2"}),
+        (2, "FSDP", {"WORLD_SIZE": "2", "ACCELERATE_USE_FSDP": "true"}),
+    ):
+        accelerator = SimpleNamespace(num_processes=processes, distributed_type=kind)
+        common.check_processes(accelerator, env)

@@ -7,6 +7,7 @@ accident. Rewards use ``rank_rl.metrics``; a parity test keeps the two together.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -54,7 +55,7 @@ def measure(
     Raises:
         RecipeError: ranx does not know a metric.
     """
-    from ranx import Qrels, Run, evaluate
+    from ranx import evaluate
 
     run = {
         qid: dict(zip(r.docids, r.run_scores(), strict=True))
@@ -63,17 +64,18 @@ def measure(
     }
     if not run:
         return {m: dict.fromkeys(judgements.grades, 0.0) for m in metrics}
-    found = Run.from_dict(run)
+    grades = {qid: judgements.grades[qid] for qid in run}
     try:
-        evaluate(
-            Qrels.from_dict({qid: judgements.grades[qid] for qid in run}), found, list(metrics)
-        )
+        # Plain dicts: ranx's own classes compile for half a minute for every width of ids. The
+        # repeated name keeps a single metric from taking another path, which fails in 0.3.21.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="unsafe cast")
+            found = evaluate(grades, run, [*metrics, metrics[0]], return_mean=False)
     except (ValueError, KeyError) as error:
         raise RecipeError(
             f"unknown metric: {error}",
             where="bench.metrics",
             expected="names such as ndcg@10, mrr@10, recall@5, map",
         ) from error
-    return {
-        m: {qid: float(found.scores[m].get(qid, 0.0)) for qid in judgements.grades} for m in metrics
-    }
+    values = {m: dict(zip(run, map(float, found[m]), strict=True)) for m in metrics}
+    return {m: {q: values[m].get(q, 0.0) for q in judgements.grades} for m in metrics}

@@ -44,9 +44,9 @@ def test_bootstrap_brackets_the_mean_and_narrows():
 
 
 def test_seeds_decide():
-    values = [0.1, 0.9, 0.4, 0.3, 0.8]
-    assert stats.bootstrap(values, seed=1) == stats.bootstrap(values, seed=1)
-    assert stats.bootstrap(values, seed=1) != stats.bootstrap(values, seed=2)
+    values = [0.1, 0.9, 0.4, 0.3, 0.8, 0.37, 0.61]
+    one, again, other = (stats.bootstrap(values, samples=99, seed=s) for s in (1, 1, 2))
+    assert one == again != other
 
 
 def test_difference_is_paired():

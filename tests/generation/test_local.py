@@ -1,4 +1,4 @@
-"""Local generation: order kept, stopped where an answer ends, reproducible, never raising on text."""
+"""Local generation: order kept, stopped where an answer ends, the same for the same seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Reranker: total orders, counted failures, reasoning, checkpoints that know how to be asked."""
+"""The Reranker: total orders, counted failures, reasoning, checkpoints with their contract."""
 
 from __future__ import annotations
 
@@ -115,7 +115,8 @@ def test_explanations_start_behind_the_likeliest_label(loaded):
 
 
 def test_a_listwise_answer_reorders_and_explains(loaded):
-    text = "<think>\n[2] names the father.\n[1] is a river.\n</think>\n<answer>[2] > [3] > [1]</answer>"
+    thoughts = "[2] names the father.\n[1] is a river."
+    text = f"<think>\n{thoughts}\n</think>\n<answer>[2] > [3] > [1]</answer>"
     results = listwise(loaded, [text]).rank("who?", DOCUMENTS)
     assert [r.docid for r in results] == ["2", "3", "1"]
     assert [r.rank for r in results] == [1, 2, 3]

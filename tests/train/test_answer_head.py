@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
+from trl.trainer.utils import add_fused_lm_head
 
-from rank_rl.specs import RecipeSpec
+from rank_rl.models import loading
+from rank_rl.specs import ModelSpec, RecipeSpec
 from rank_rl.training import answer_head, common, sft
 
 Recipe = Callable[..., RecipeSpec]
@@ -52,3 +55,24 @@ def test_loss_gradients_and_metrics_equal_those_of_trl(
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-6)
     plain = {k: v for k, v in batch.items() if k != "labels"}
     assert trainer.model(**plain).logits.shape[:2] == batch["input_ids"].shape
+
+
+def test_temperature_divides_the_logits_as_in_trl(tiny_model_dir: Path) -> None:
+    model = loading.load(ModelSpec(name=str(tiny_model_dir))).model
+    ids = torch.arange(24).view(2, 12) % len(model.get_input_embeddings().weight)
+    labels = ids.masked_fill(torch.arange(12) < 7, -100)
+    add_fused_lm_head(model, temperature=0.5, outputs=("log_probs", "entropy"))
+    expected = model(input_ids=ids, labels=labels, fused_lm_head=True)
+    hidden = model.model(input_ids=ids).last_hidden_state
+    ours = answer_head.fused_output(hidden, model.lm_head.weight, None, labels, 0.5)
+    torch.testing.assert_close(ours.log_probs, expected.log_probs)
+    torch.testing.assert_close(ours.entropy, expected.entropy)
+
+
+def test_a_batch_without_answers_has_a_loss_of_zero_and_a_gradient() -> None:
+    hidden = torch.ones(1, 3, 2, requires_grad=True)
+    labels = torch.full((1, 3), -100)
+    output = answer_head.fused_output(hidden, torch.ones(5, 2), None, labels, 1.0)
+    output.loss.backward()
+    assert output.loss.item() == 0.0
+    assert torch.equal(hidden.grad, torch.zeros(1, 3, 2))

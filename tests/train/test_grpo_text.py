@@ -12,7 +12,7 @@ import torch
 
 from rank_rl.errors import RecipeError
 from rank_rl.models import loading
-from rank_rl.records import Prompt
+from rank_rl.records import Completion, Grades, Outcome, Prompt, View
 from rank_rl.specs import ModelSpec, RecipeSpec
 from rank_rl.training import common, grpo, grpo_text
 
@@ -21,6 +21,19 @@ REWARDS = [
     {"name": "ndcg", "gate": "format", "gate_min": 1.0},
     {"name": "format", "weight": 0.5},
 ]
+
+
+class Digits:
+    """Share of digits: a reward that an untrained model meets by chance, in every answer."""
+
+    name = "digits"
+    bounds = (0.0, 1.0)
+
+    def __call__(
+        self, outcome: Outcome, view: View, grades: Grades, completion: Completion
+    ) -> float:
+        text = completion.text
+        return sum(c.isdigit() for c in text) / max(1, len(text))
 
 
 def training(**changes: Any) -> dict[str, Any]:
@@ -43,8 +56,8 @@ def records(spec: RecipeSpec) -> list[dict[str, Any]]:
 def test_two_steps_move_the_weights_and_log_what_a_reward_needs_beside_it(
     recipe: Recipe, tiny_model_dir: Path, model: dict[str, Any]
 ) -> None:
-    # Any text earns by its length here, so that groups differ although no answer can be read.
-    rewards = [*REWARDS, {"name": "length", "params": {"soft_max": 8}}]
+    # No untrained answer can be read, so a reward for any text makes the groups differ.
+    rewards = [*REWARDS, {"name": "test_grpo_text:Digits"}]
     spec = recipe(rewards=rewards, training=training(), model=model)
     summary = grpo.run(spec, {})
     before = loading.load(ModelSpec(name=str(tiny_model_dir))).model.state_dict()
@@ -54,7 +67,7 @@ def test_two_steps_move_the_weights_and_log_what_a_reward_needs_beside_it(
     assert moved == (linear if model else set(before))
     steps = [r for r in records(spec) if "rewards/ndcg/mean" in r]
     assert [r["step"] for r in steps] == [1, 2]
-    for name in ("format", "ndcg", "length"):
+    for name in ("format", "ndcg", "digits"):
         assert f"rewards/{name}/mean" in steps[0]
     for name in ("copy", "ceiling", "parse_ok", "parse_failed", "flat_groups", "truncated"):
         assert 0 <= steps[0][f"ranking/{name}"] <= 3
@@ -145,15 +158,19 @@ def test_a_killed_run_goes_on(recipe: Recipe) -> None:
     assert [r["step"] for r in records(spec) if "reward" in r] == [1, 2, 3]
 
 
-def test_short_answers_are_learned(recipe: Recipe) -> None:
-    """An easy reward: mean length falls, so gradients point where advantages say."""
+def test_an_easy_reward_is_learned(recipe: Recipe) -> None:
     changes = training(
-        max_steps=12, num_generations=16, per_device_train_batch_size=16, learning_rate=1e-2
+        max_steps=12,
+        num_generations=16,
+        per_device_train_batch_size=16,
+        max_completion_length=20,
+        learning_rate=1e-2,
     )
-    rewards = [{"name": "length", "params": {"soft_max": 1, "hard_max": 40}}]
     spec = recipe(
-        rewards=rewards, training=changes, data={"validation_split": None, "validation": 0.0}
+        rewards=[{"name": "test_grpo_text:Digits"}],
+        training=changes,
+        data={"validation_split": None, "validation": 0.0},
     )
     grpo_text.run(spec, {})
-    lengths = [r["completions/mean_length"] for r in records(spec) if "reward" in r]
-    assert sum(lengths[-3:]) < 0.7 * sum(lengths[:3])
+    paid = [r["reward"] for r in records(spec) if "reward" in r]
+    assert sum(paid[-3:]) > 2 * sum(paid[:3])

@@ -7,7 +7,7 @@ that a user's mistake stays one line. Output of the stage streams through untouc
 
 from __future__ import annotations
 
-import os
+import logging
 import signal
 import subprocess
 import sys
@@ -18,8 +18,8 @@ from rank_rl.cli.process import die_with_parent
 
 def launch(arguments: Sequence[str]) -> int:
     """Run ``accelerate launch`` with ``arguments`` and return the exit status of what it ran."""
-    # torch.distributed's agent reports a failed rank with a long log entry; the rank has spoken.
-    os.environ.setdefault("LOGLEVEL", "CRITICAL")
+    # torch.distributed's agent reports a failed rank in its own log; the rank has spoken.
+    logging.disable(logging.ERROR)
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 

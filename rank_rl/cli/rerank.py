@@ -149,6 +149,7 @@ def read_run_tasks(run: Path, corpus: Path, queries: Path, *, depth: int | None)
 def _rerank_run(
     reranker: Reranker, tasks: Sequence[RankingTask], output: Path, exchanges: Path | None
 ) -> None:
+    from rich.console import Console
     from rich.progress import track
 
     from rank_rl.bench.traces import trace
@@ -156,7 +157,7 @@ def _rerank_run(
     from rank_rl.data.files import write_lines
 
     results = []
-    for start in track(range(0, len(tasks), 16), description="reranking"):
+    for start in track(range(0, len(tasks), 16), "reranking", console=Console(stderr=True)):
         results += reranker.rank_tasks(tasks[start : start + 16])
     trec.write_run(output, [r.ranking for r in results], tag="rank_rl")
     if exchanges is not None:

@@ -84,8 +84,12 @@ def _function(stage: str) -> Callable[[Any, Mapping[str, Any]], dict[str, Any]]:
 
 
 def _set_up_logging() -> None:
+    """Log to stderr: this package from INFO on, all others (bm25s is chatty) from WARNING on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.addFilter(lambda r: r.levelno >= logging.WARNING or r.name.startswith("rank_rl"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     level = logging.INFO if main_process() else logging.ERROR
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("rank_rl").setLevel(level)
 
 

@@ -99,7 +99,7 @@ class LocalGenerator:
     def _window(self) -> int:
         return int(getattr(self.loaded.model.config, "max_position_embeddings", None) or 1 << 30)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _run(self, rows: list[list[int]], max_new_tokens: int) -> list[list[int]]:
         model = self.loaded.model
         device = next(model.parameters()).device

@@ -117,7 +117,7 @@ def _logprobs(loaded: Loaded, ids: list[int], positions: list[int]) -> list[list
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), autocast_context(loaded):
+        with torch.no_grad(), autocast_context(loaded):
             device = next(model.parameters()).device
             keep = torch.tensor(positions, device=device)
             out = model(input_ids=torch.tensor([ids], device=device), logits_to_keep=keep)

@@ -111,15 +111,28 @@ def cpu_has_amx() -> bool:
 
 @contextlib.contextmanager
 def autocast_context(loaded: Loaded) -> Iterator[None]:
-    """Compute in the autocast dtype of ``loaded`` within the block (nothing when it has none)."""
+    """Compute in the autocast dtype of ``loaded`` within the block (nothing when it has none).
+
+    Enter it with gradients already off where none are needed: weights are then cast once a block.
+    """
     import torch
 
     if loaded.autocast is None:
         yield
         return
     dtype = getattr(torch, loaded.autocast)
-    with torch.autocast(next(loaded.model.parameters()).device.type, dtype=dtype):
-        yield
+    # Autocast keeps the casts only of weights that require a gradient; casting all weights anew
+    # for every generated token takes longer than the token.
+    off = not torch.is_grad_enabled()
+    frozen = [p for p in loaded.model.parameters() if off and not p.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+    try:
+        with torch.autocast(next(loaded.model.parameters()).device.type, dtype=dtype):
+            yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
 
 
 def _device(device: str, train: bool) -> str:

@@ -63,8 +63,9 @@ class RerankCallback(TrainerCallback):  # type: ignore[misc]
     """Validates at the start, every ``eval.every`` steps and at the end; keeps the best weights.
 
     What is compared is the metric with every query that has an unreadable answer counted as 0:
-    such a query keeps its first-stage order, and a model must not be chosen for failing. The
-    start is logged but never chosen. Set ``trainer`` before training begins.
+    such a query keeps its first-stage order, and a model must not be chosen for failing. Equal
+    values go to the later step; the start is logged but never chosen. Set ``trainer`` before
+    training begins.
     """
 
     def __init__(self, stage: Stage) -> None:
@@ -88,7 +89,6 @@ class RerankCallback(TrainerCallback):  # type: ignore[misc]
             self.start = self._validate(state)
             return
         self.best = read_json(self.stage.out_dir / BEST_FILE) or None
-        self._validated = state.global_step
 
     def on_step_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -113,7 +113,7 @@ class RerankCallback(TrainerCallback):  # type: ignore[misc]
         values = self._validate(state)
         if not values:
             return
-        if self.best is not None and values["eval_selection"] <= self.best["eval_selection"]:
+        if self.best is not None and values["eval_selection"] < self.best["eval_selection"]:
             return
         self.best = {"step": state.global_step, **values}
         common.save(self.trainer, self.stage, self.stage.best, validation=self.best)
@@ -153,18 +153,34 @@ class RerankCallback(TrainerCallback):  # type: ignore[misc]
         accelerator = self.trainer.accelerator
         share = 1 if common.sharded(accelerator) else accelerator.num_processes
         mine = self.tasks[accelerator.process_index % share :: share]
-        with _ready(self.trainer) as model:
+        autocast = "bfloat16" if self.trainer.args.bf16 else self.stage.loaded.autocast
+        with _ready(self.trainer) as model, self._bar() as progress:
             reranker = Reranker(
-                loaded=replace(self.stage.loaded, model=model),
+                loaded=replace(self.stage.loaded, model=model, autocast=autocast),
                 fmt=self.stage.fmt,
                 strategy=self.stage.spec.eval.strategy,
                 max_new_tokens=self.stage.spec.eval.max_new_tokens,
             )
-            found = reranker.rank_tasks(mine) if mine else []
+            found = reranker.rank_tasks(mine, progress=progress) if mine else []
         if share > 1:
             found = gather_object(found)
         by_qid = {r.ranking.qid: r for r in found}
         return [by_qid[t.query.qid] for t in self.tasks]
+
+    @contextlib.contextmanager
+    def _bar(self) -> Iterator[Callable[[int, int], None]]:
+        """A progress bar that is gone when validation is over."""
+        from tqdm.auto import tqdm
+
+        assert self.trainer is not None
+        hidden = self.trainer.args.disable_tqdm or not self.trainer.accelerator.is_main_process
+        with tqdm(desc="validation", leave=False, disable=hidden) as bar:
+
+            def progress(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            yield progress
 
 
 def summarise(

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import errno
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -236,18 +237,18 @@ def finish(
         trainer: the transformers trainer after training.
         stage: what ``begin`` returned.
         metrics: whatever the stage measured, JSON-safe.
-        best: step and values of the best checkpoint; None keeps the last weights.
+        best: step and values of the checkpoint in ``best``; None makes the last weights final.
 
     Raises:
         StorageError: the disk is full; the trainer's last checkpoint stays, so running the stage
             again only has to save.
     """
-    if best is not None and trainer.state.global_step != best["step"]:
+    if best is not None:
         if trainer.accelerator.is_main_process:
             copy_checkpoint(stage.best, stage.final)
         trainer.accelerator.wait_for_everyone()
     else:
-        save(trainer, stage, stage.final, validation=dict(best or {}))
+        save(trainer, stage, stage.final)
     if trainer.accelerator.is_main_process:
         mark_finished(stage.out_dir)
     summary = {
@@ -265,13 +266,22 @@ def finish(
 def copy_checkpoint(source: Path, target: Path) -> None:
     """Copy a checkpoint folder so that ``target`` is either the former one or the whole new one.
 
+    Files are linked where the disk can: checkpoints are replaced, never written into.
+
     Raises:
         StorageError: the disk is full or not writable.
     """
     from rank_rl.models.sources import replacing
 
     with saving(target), replacing(target) as scratch:
-        shutil.copytree(source, scratch, dirs_exist_ok=True)
+        shutil.copytree(source, scratch, dirs_exist_ok=True, copy_function=_link_or_copy)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rank_rl import rewards, seeds
-from rank_rl.data import annotations, rows
+from rank_rl.data import rows
+from rank_rl.data.annotations import reasoning
 from rank_rl.errors import ModelError, RecipeError
 from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import Prompt, RankingTask, View
@@ -143,7 +144,7 @@ def _answer_tokens(stage: common.Stage, task: RankingTask, view: View, prompt: P
     """Tokens of the ideal answer of a view, with its end."""
     told = ""
     if stage.fmt.mode == "reason" and stage.spec.data.reasoning == "annotations":
-        told = annotations.reasoning(task).text(view)
+        told = reasoning(task).text(view)
     answer = stage.fmt.ideal(view, task.grades or {}, told).removeprefix(prompt.prefill)
     return len(stage.tokens.encode(answer)) + 1
 

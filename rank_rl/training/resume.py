@@ -78,7 +78,8 @@ def mark_finished(out_dir: Path) -> None:
 
 
 def _fingerprint(spec: RecipeSpec, identity: Mapping[str, Any], *, free: bool) -> str:
-    content = spec.model_dump(mode="json", exclude={"run", "bench", "hub"})
+    left_out = {"run", "bench", "hub"} if free else {"run", "bench", "hub", "eval"}
+    content = spec.model_dump(mode="json", exclude=left_out)
     content["seed"] = spec.run.seed
     content["training"] = {
         k: v

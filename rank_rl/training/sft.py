@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from rank_rl import seeds
-from rank_rl.data import annotations, rows
+from rank_rl.data import rows
+from rank_rl.data.annotations import reasoning
 from rank_rl.errors import DataError
 from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import Prompt, RankingTask, View
@@ -101,7 +102,7 @@ def training_rows(
 def answer_rows(stage: common.Stage, task: RankingTask, view: View) -> list[dict[str, Any]]:
     """The rows of one view: one, or one a document where the format has label slots."""
     spec = stage.spec
-    told = annotations.reasoning(task) if spec.data.reasoning == "annotations" else None
+    told = reasoning(task) if spec.data.reasoning == "annotations" else None
     if not hasattr(stage.fmt, "slot_messages"):
         return rows.sft_rows(task, [view], stage.fmt, told)
     # The draw's documents make its seed: the same negatives for the same view only.

@@ -92,6 +92,13 @@ def test_an_empty_run_scores_zero_everywhere():
     assert set(measure({}, judgements, ["map"])["map"].values()) == {0.0}
 
 
+def test_one_metric_alone_is_the_same_as_among_others():
+    made = tasks(4)
+    judgements = Judgements.of(made)
+    both = measure(shuffled(made), judgements, ["map", "ndcg@10"])
+    assert measure(shuffled(made), judgements, ["map"]) == {"map": both["map"]}
+
+
 def test_nothing_relevant_at_all_is_an_error():
     with pytest.raises(DataError, match="no test query has a relevant document"):
         Judgements.of([tasks(4)[3]])

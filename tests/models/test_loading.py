@@ -143,6 +143,29 @@ def test_autocast_only_where_asked_or_fast(tiny_model_dir):
         assert torch.is_autocast_enabled("cpu")
 
 
+def test_autocast_leaves_frozen_weights_frozen_and_casts_them_once(tiny_model_dir):
+    import torch
+
+    from rank_rl.models.loading import autocast_context, load
+
+    loaded = load(ModelSpec(name=str(tiny_model_dir), autocast="bfloat16"), device="cpu")
+    weight = loaded.model.lm_head.weight
+    states = torch.ones(1, weight.shape[1])
+    with torch.no_grad(), autocast_context(loaded):
+        before = torch.nn.functional.linear(states, weight)
+        weight.data.add_(1.0)
+        again = torch.nn.functional.linear(states, weight)
+    assert before.dtype == torch.bfloat16
+    assert torch.equal(before, again)  # the second product used the cast of the first
+    with torch.no_grad(), autocast_context(loaded):
+        assert not torch.equal(torch.nn.functional.linear(states, weight), before)
+    with autocast_context(loaded):
+        assert not weight.requires_grad
+    with pytest.raises(KeyError), torch.no_grad(), autocast_context(loaded):
+        raise KeyError
+    assert not any(p.requires_grad for p in loaded.model.parameters())
+
+
 @pytest.mark.parametrize("lora", [None, LoraSpec(r=4, alpha=8)])
 def test_saved_weights_are_those_in_memory(tiny_model_dir, tmp_path, lora):
     import torch

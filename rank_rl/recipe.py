@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import importlib
 import json
 import re
 import typing
@@ -22,20 +21,12 @@ from typing import Any, TypeVar
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
+from pydantic import BaseModel, ValidationError
 
 from rank_rl.errors import RecipeError
 from rank_rl.specs import PipelineSpec, RecipeSpec
 
 SpecT = TypeVar("SpecT", bound=BaseModel)
-
-_CONFIG_CLASSES = {
-    "sft": ("trl", "SFTConfig"),
-    "grpo": ("trl", "GRPOConfig"),
-    "score": ("transformers", "TrainingArguments"),
-    "slots": ("transformers", "TrainingArguments"),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,44 +73,6 @@ def content_hash(content: Mapping[str, Any]) -> str:
     """First 12 hex digits of the SHA-256 of ``content`` as canonical JSON."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def check_training(
-    stage: str, training: Mapping[str, Any], *, policy: str = "text", where: str = ""
-) -> None:
-    """Check the ``training`` section against the argument class of the stage's trainer.
-
-    Args:
-        stage: score, sft or grpo; grpo with policy ``slots`` has transformers' arguments.
-        training: the section, with TRL's or transformers' own argument names.
-        policy: ``grpo.policy`` of the recipe.
-        where: the recipe file, for the message.
-
-    Raises:
-        RecipeError: an unknown argument (the nearest ones are listed) or a value of a wrong type.
-    """
-    module, name = _CONFIG_CLASSES["slots" if stage == "grpo" and policy == "slots" else stage]
-    cls = getattr(importlib.import_module(module), name)
-    known = cls.__dataclass_fields__
-    hints = typing.get_type_hints(cls)
-    for key, value in training.items():
-        at = f"{where}: training.{key}" if where else f"training.{key}"
-        if key not in known or not known[key].init:
-            raise _unknown(key, known, at, kind=f"{name} argument")
-        problem = _type_problem(hints[key], value)
-        if problem:
-            raise RecipeError(f"value {value!r}", where=at, expected=problem)
-
-
-def _type_problem(hint: Any, value: Any) -> str:
-    """What pydantic expected of ``value`` under a type hint; empty when it fits or is unknown."""
-    try:
-        TypeAdapter(hint).validate_python(value)
-    except ValidationError as error:
-        return _expected(error.errors()[0]["msg"])
-    except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation):
-        return ""
-    return ""
 
 
 def _content(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
@@ -257,14 +210,12 @@ def _section_in(annotation: Any) -> type[BaseModel] | None:
     return next((f for f in found if f is not None), None)
 
 
-def _unknown(
-    key: str, known: Iterable[str], where: str, *, kind: str = "key", more: str = ""
-) -> RecipeError:
+def _unknown(key: str, known: Iterable[str], where: str, *, more: str = "") -> RecipeError:
     near = difflib.get_close_matches(key, list(known), n=3, cutoff=0.5)
     expected = f"one of {', '.join(known)}" if not near and len(list(known)) <= 20 else ""
     remedy = f"nearest: {', '.join(near)}" if near else ""
     remedy = "; ".join(part for part in (remedy, more) if part)
-    return RecipeError(f"unknown {kind} {key!r}", where=where, expected=expected, remedy=remedy)
+    return RecipeError(f"unknown key {key!r}", where=where, expected=expected, remedy=remedy)
 
 
 def _expected(message: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,6 +39,39 @@ def resolve(kind: str, name: str, table: Mapping[str, str]) -> Any:
         return getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise RecipeError(f"{kind} {name!r} cannot be imported: {error}") from error
+
+
+def build(kind: str, name: str, params: Mapping[str, Any], table: Mapping[str, str]) -> Any:
+    """Return the object that a recipe calls ``name``, made with its ``params``.
+
+    Args:
+        kind, name, table: as for ``resolve``.
+        params: keyword arguments of its class.
+
+    Raises:
+        RecipeError: as ``resolve``; an unknown parameter (the known ones are listed), a missing
+            one, or a value that the class refuses.
+    """
+    made_by = resolve(kind, name, table)
+    where = f"{kind} {name!r}"
+    signature = inspect.signature(made_by)
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    known = [p.name for p in signature.parameters.values() if p.kind in by_name]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    for key in params:
+        if key not in known and not takes_any:
+            near = difflib.get_close_matches(key, known, n=1)
+            raise RecipeError(
+                f"unknown parameter {key!r}",
+                where=where,
+                expected=", ".join(known) or "no parameters",
+                remedy=f"nearest: {near[0]}" if near else "",
+            )
+    try:
+        signature.bind(**params)  # says "missing a required argument: 'x'"
+        return made_by(**params)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(str(error), where=where) from error
 
 
 def need(package: str, extra: str) -> Any:

@@ -76,10 +76,14 @@ class FirstStageSpec(Spec):
 class SamplerSpec(Spec):
     """How views are drawn from a training task.
 
-    ``pool``: one view of at most ``size`` documents a draw, relevant ones kept. ``groups``: random
-    groups of ``size`` out of the candidates. ``window``: consecutive documents of the first-stage
-    order. ``per_query`` draws are made a query; draws without a relevant document, or with nothing
-    but relevant ones, are drawn again up to ``retries`` times and then left out and counted.
+    ``pool``: the relevant candidates (one place is kept for another document) and random others,
+    ``size`` in all. ``groups``: ``size`` random candidates. ``window``: ``size`` candidates that
+    follow one another in first-stage order. Each query gets ``per_query`` draws, in random order
+    with ``shuffle`` and in first-stage order without. A draw without a relevant document, or with
+    nothing else, teaches nothing: it is repeated up to ``retries`` times, then left out and
+    counted. ``negatives_per_positive`` thins out the rows of stage sft with format slots, one row
+    a document: that many documents that are not relevant for each relevant one of a view (at
+    least one a view); null keeps all.
     """
 
     name: Literal["pool", "groups", "window"] = "pool"
@@ -87,6 +91,7 @@ class SamplerSpec(Spec):
     per_query: int = Field(default=1, ge=1)
     shuffle: bool = True
     retries: int = Field(default=10, ge=0)
+    negatives_per_positive: int | None = Field(default=None, ge=0)
 
 
 class DataSpec(Spec):
@@ -133,7 +138,11 @@ class FormatSpec(Spec):
 
 
 class RewardSpec(NamedSpec):
-    """One reward; ``gate`` names another reward that must be above ``gate_min`` or this pays 0."""
+    """One reward, with its weight in the sum.
+
+    ``gate`` names another reward: while that one's value is at least ``gate_min`` this one pays,
+    otherwise it pays its low bound, at most 0.
+    """
 
     weight: float = 1.0
     gate: str | None = None
@@ -147,12 +156,14 @@ class LossSpec(NamedSpec):
 
 
 class GrpoSpec(Spec):
-    """What GRPO's policy acts through.
+    """What GRPO's policy acts through; all but ``policy`` belongs to ``slots``.
 
     ``text``: TRL generates answers token by token. ``slots``: packed groups; orders are sampled
-    from the label scores (``plackett_luce``) or integer labels from the label probabilities
-    (``labels``), and a group of ``group_size`` costs one forward and backward pass. ``supervised``
-    adds that share of the recipe's ``losses``.
+    from the label scores (``plackett_luce``) or a label a document from the label probabilities
+    (``labels``), at ``temperature``, and a group of ``group_size`` costs one forward and backward
+    pass. ``top_k`` places of an order count in its probability. ``clip`` bounds the change of an
+    action's probability that is rewarded, which matters from the second of ``iterations`` updates
+    with the same actions on. ``supervised`` adds that share of the recipe's ``losses``.
     """
 
     policy: Literal["text", "slots"] = "text"

@@ -1,7 +1,7 @@
 """``rank-rl check``: what a recipe would do, without a GPU and without loading weights.
 
 Every name is resolved and the data is read; printed are a prompt, its ideal answer, what answers
-would earn, token budgets and cuts, the cost of an evaluation, the splits and their leaks.
+would earn, the splits and their leaks; token budgets and costs are left to ``estimate``.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rank_rl.cli.show import line, show_table
+from rank_rl.cli.estimate import SAMPLE, show_budget, token_counter
+from rank_rl.cli.show import heading, line, show_table
 from rank_rl.cli.stages import Overrides, RecipePath
 
 if TYPE_CHECKING:
     from rank_rl.data import Collection
     from rank_rl.formats import Format
-    from rank_rl.formats.budget import CutReport, TokenCounter
+    from rank_rl.formats.budget import TokenCounter
     from rank_rl.recipe import Recipe
     from rank_rl.records import RankingTask, View
     from rank_rl.specs import RecipeSpec
 
 GARBAGE = "The documents are all very interesting."
-SAMPLE = 12
 
 
 def check(
@@ -41,8 +41,9 @@ def check(
 
     loaded = recipes.load(recipe, set_ or [])
     spec = loaded.spec
-    _heading(f"{recipe} is a valid recipe, hash {loaded.hash}")
-    _training(loaded, stage or _stage_in_pipeline(recipe))
+    heading(f"{recipe} is a valid recipe, hash {loaded.hash}")
+    stage = stage or _stage_in_pipeline(recipe)
+    _training(loaded, stage)
     fmt = formats.make(spec.format)
     collection = data.load(spec.data, seed=spec.run.seed)
     _splits(collection)
@@ -51,21 +52,21 @@ def check(
     if not views:
         line("no training view could be drawn: every draw lacks relevant or other documents")
         return
-    tokens, counted = token_counter(spec.model.name)
-    _prompt(views[0], tasks, fmt, spec, tokens)
-    _budget(views, collection.test or tasks, fmt, spec, tokens, counted)
+    counter = token_counter(spec.model.name)
+    _prompt(views[0], tasks, fmt, spec, counter[0])
+    show_budget(views, collection.test or tasks, spec, stage, counter)
 
 
 def _training(loaded: Recipe, stage: str | None) -> None:
-    from rank_rl import recipe as recipes
     from rank_rl.errors import RecipeError
     from rank_rl.training import STAGES
+    from rank_rl.training.arguments import check_training
 
     training = loaded.spec.training
     if stage is None:
         line("training: not checked (name the stage with --stage)")
     elif stage in STAGES:
-        recipes.check_training(stage, training, policy=loaded.spec.grpo.policy, where=loaded.path)
+        check_training(stage, training, policy=loaded.spec.grpo.policy, where=loaded.path)
         line(f"training: {len(training)} arguments fit the {stage} stage")
     elif stage != "bench":
         raise RecipeError(f"no stage {stage!r}", where="--stage", expected=", ".join(STAGES))
@@ -82,7 +83,7 @@ def _stage_in_pipeline(path: Path) -> str | None:
 
 
 def _splits(collection: Collection) -> None:
-    _heading(f"data: {collection.name}")
+    heading(f"data: {collection.name}")
     rows = []
     for name, facts in collection.provenance["splits"].items():
         row = {"split": name, "queries": facts["queries"], "candidates": facts["candidates"]}
@@ -122,7 +123,7 @@ def _prompt(
     task = next(t for t in tasks if t.query.qid == view.query.qid)
     view, _ = fit(view, tokens, fmt=fmt)
     prompt = fmt.prompts(view)[0]
-    _heading(f"one prompt ({fmt.version}, mode {fmt.mode}, query {view.query.qid})")
+    heading(f"one prompt ({fmt.version}, mode {fmt.mode}, query {view.query.qid})")
     for message in prompt.messages:
         line(f"<{message['role']}>")
         line(message["content"])
@@ -133,7 +134,7 @@ def _prompt(
         notes = [known.note(docid) for docid in view.docids]
         reasoning = "\n".join(notes) if hasattr(fmt, "slots") else known.text(view)
     ideal = fmt.ideal(view, task.grades or {}, reasoning)
-    _heading("its ideal answer" + (", one line a document" if hasattr(fmt, "slots") else ""))
+    heading("its ideal answer" + (", one line a document" if hasattr(fmt, "slots") else ""))
     line(ideal)
     _rewards(view, task, fmt, spec, ideal.removeprefix(prompt.prefill), prompt.prefill)
 
@@ -146,7 +147,7 @@ def _rewards(
     from rank_rl.strategies.oracle import Kind, copy
 
     if not spec.rewards:
-        _heading("rewards: none in this recipe")
+        heading("rewards: none in this recipe")
         return
     composite = rewards.make(spec.rewards)
     outcomes = {"ideal": fmt.parse(ideal, view, prefill=prefill)}
@@ -166,7 +167,7 @@ def _rewards(
             | {"issues": issues}
         )
     low, high = composite.bounds
-    _heading(f"rewards (between {low:.2f} and {high:.2f})")
+    heading(f"rewards (between {low:.2f} and {high:.2f})")
     show_table(rows)
 
 
@@ -177,92 +178,3 @@ def _sorted(view: View, *, reverse: bool = False) -> View:
     order = sorted(view.candidates, key=lambda c: c.rank, reverse=reverse)
     labels = tuple(view.label(c.docid) for c in order)
     return replace(view, candidates=tuple(order), labels=labels)
-
-
-def _budget(
-    train: Sequence[View],
-    test: Sequence[RankingTask],
-    fmt: Format,
-    spec: RecipeSpec,
-    tokens: TokenCounter,
-    counted: str,
-) -> None:
-    """Show token budgets, cuts and the cost of one evaluation, from a sample of queries."""
-    from rank_rl import strategies
-    from rank_rl.strategies import drive
-
-    strategy = strategies.make(spec.eval.strategy)
-    count = drive.count(test, strategy)
-    asked = [next(strategy.plan(task))[0] for task in test[:SAMPLE]]
-    _heading(f"budget: at most {spec.format.doc_tokens} tokens a document, {counted}")
-    for name, views in (("training", train), ("evaluation", asked)):
-        mean, report = _fitted(views, fmt, tokens)
-        line(f"{name}: {mean:.0f} prompt tokens a view over {len(views)} queries; {report}")
-        if name == "evaluation":
-            total = mean * count.calls
-            written = 0 if hasattr(fmt, "slots") else spec.eval.max_new_tokens * count.calls
-            _heading(f"one evaluation of {len(test)} queries with {spec.eval.strategy.name}")
-            line(
-                f"{count.calls} calls showing {count.documents} documents, {count.depth} in a row "
-                f"for a query; about {total:,.0f} prompt tokens and at most {written:,} new ones"
-            )
-
-
-def _fitted(views: Sequence[View], fmt: Format, tokens: TokenCounter) -> tuple[float, str]:
-    from rank_rl.formats.budget import CutReport, fit
-
-    report: CutReport = CutReport()
-    lengths = []
-    for view in views:
-        fitted, cut = fit(view, tokens, fmt=fmt)
-        report = report.merge(cut)
-        lengths.append(sum(tokens.count_prompt(p) for p in fmt.prompts(fitted)))
-    return sum(lengths) / len(lengths), report.summary()
-
-
-class Words:
-    """Counts words where there is no tokenizer; encodes a word as its number of appearance."""
-
-    def __init__(self) -> None:
-        self._ids: dict[str, int] = {}
-        self._words: list[str] = []
-
-    def encode(self, text: str) -> list[int]:
-        """One id for each word."""
-        for word in text.split():
-            if word not in self._ids:
-                self._ids[word] = len(self._words)
-                self._words.append(word)
-        return [self._ids[word] for word in text.split()]
-
-    def decode(self, ids: list[int]) -> str:
-        """The words, joined by spaces."""
-        return " ".join(self._words[i] for i in ids)
-
-    def count_prompt(self, prompt: Any) -> int:
-        """Words of all messages and the prefill."""
-        return sum(len(m["content"].split()) for m in prompt.messages) + len(prompt.prefill.split())
-
-
-def token_counter(name: str) -> tuple[TokenCounter, str]:
-    """The model's tokenizer, or a count of words when it is not there; and which of them it is.
-
-    Weights are not loaded, and of a Hub model only the tokenizer is fetched.
-    """
-    from rank_rl.errors import ModelError
-    from rank_rl.models import loading, sources
-    from rank_rl.models.tokens import ChatTokens
-
-    try:
-        if name.startswith("pip:") or Path(name).expanduser().exists():
-            source = sources.locate(name)
-        else:
-            source = sources.Source(name=name, path=Path(name), revision="")
-        return ChatTokens(loading.load_tokenizer(source)), f"counted with the tokenizer of {name}"
-    except ModelError as error:
-        line(f"no tokenizer: {error.line()}")
-        return Words(), "counted in words, because the model is not there yet (tokens are more)"
-
-
-def _heading(text: str) -> None:
-    line(f"\n{text}", style="bold")

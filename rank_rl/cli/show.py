@@ -21,6 +21,11 @@ def line(text: str, style: str = "") -> None:
     console().print(Text(text, style=style))
 
 
+def heading(text: str) -> None:
+    """Print a heading below an empty line."""
+    line(f"\n{text}", style="bold")
+
+
 def show_summary(summary: Mapping[str, Any]) -> None:
     """Print a stage's summary: its ``table`` if it has one, then its other values."""
     if summary.get("table"):

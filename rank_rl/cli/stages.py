@@ -51,15 +51,15 @@ def execute(stage: str, path: Path, overrides: list[str]) -> dict[str, Any]:
     """
     from rank_rl import recipe as recipes
     from rank_rl.cli import provenance
+    from rank_rl.training.arguments import check_training
 
     die_with_parent()
     _set_up_logging()
     recipe = recipes.load(path, overrides)
     out_dir = Path(recipe.spec.run.output_dir)
     if stage != "bench":
-        recipes.check_training(
-            stage, recipe.spec.training, policy=recipe.spec.grpo.policy, where=str(path)
-        )
+        training = recipe.spec.training
+        check_training(stage, training, policy=recipe.spec.grpo.policy, where=str(path))
     if main_process():
         provenance.write_provenance(out_dir, recipe, {"stage": stage})
         (out_dir / DONE).unlink(missing_ok=True)

@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 Qrels = Mapping[str, Mapping[str, int]]
 Pools = Mapping[str, tuple[str, ...]]
 Run = Mapping[str, tuple[tuple[str, float], ...]]
-# Parameters that no source reads but every one allows: for splitting and for SFT rows.
-COMMON_PARAMS = ("test_share", "negatives_per_positive")
+# Parameters that no source reads but every one allows: for splitting.
+COMMON_PARAMS = ("test_share",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

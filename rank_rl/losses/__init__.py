@@ -1,16 +1,18 @@
 """Losses of the ``score`` stage: functions of one group's label logits, scores and grades.
 
-Each takes a ``SlotGroup`` and returns a scalar tensor; ``make`` turns the ``losses`` section of a
-recipe into one weighted sum.
+``make`` turns the ``losses`` section of a recipe into one weighted sum. Ranking metrics as rewards
+are in ``rank_rl.rewards``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rank_rl.errors import RecipeError
+from rank_rl.losses.group import Loss
 from rank_rl.registry import resolve
+from rank_rl.rewards.base import is_number
 from rank_rl.specs import LossSpec
 
 if TYPE_CHECKING:
@@ -18,41 +20,45 @@ if TYPE_CHECKING:
 
     from rank_rl.losses.group import SlotGroup
 
-__all__ = ["TABLE", "make"]
-
-Loss = Callable[..., "torch.Tensor"]
+__all__ = ["TABLE", "Loss", "make", "one"]
 
 TABLE: dict[str, str] = {
-    "bce": "rank_rl.losses.pointwise:bce",
-    "label_ce": "rank_rl.losses.pointwise:label_ce",
-    "listnet": "rank_rl.losses.listwise:listnet",
-    "ranknet": "rank_rl.losses.pairwise:ranknet",
+    "bce": "rank_rl.losses.pointwise:Bce",
+    "label_ce": "rank_rl.losses.pointwise:LabelCe",
+    "listnet": "rank_rl.losses.listwise:ListNet",
+    "ranknet": "rank_rl.losses.pairwise:RankNet",
 }
 
 
-def make(specs: Sequence[LossSpec]) -> Callable[[SlotGroup], torch.Tensor]:
+def make(specs: Sequence[LossSpec]) -> Loss:
     """Return the weighted sum of the losses named in a recipe.
 
     Raises:
-        RecipeError: none given, an unknown name or an unknown parameter.
+        RecipeError: none given, an unknown name or parameter, or a value out of range.
     """
     if not specs:
         raise RecipeError("no loss", where="losses", expected=f"some of {', '.join(TABLE)}")
-    parts: list[tuple[float, Loss, dict[str, Any]]] = []
-    for spec in specs:
-        function = resolve("loss", spec.name, TABLE)
-        known = set(function.__kwdefaults__ or {})
-        unknown = set(spec.params) - known
-        if unknown:
-            raise RecipeError(
-                f"unknown parameter {sorted(unknown)[0]!r}",
-                where=f"loss {spec.name!r}",
-                expected=", ".join(sorted(known)) or "no parameters",
-            )
-        parts.append((spec.weight, function, spec.params))
+    parts = [(spec.weight, one(spec)) for spec in specs]
 
     def total(group: SlotGroup) -> torch.Tensor:
-        first, *rest = (weight * loss(group, **params) for weight, loss, params in parts)
+        first, *rest = (weight * loss(group) for weight, loss in parts)
         return sum(rest, start=first)
 
     return total
+
+
+def one(spec: LossSpec) -> Loss:
+    """Return a single loss by its spec, without its weight.
+
+    Raises:
+        RecipeError: an unknown name or parameter, or a value out of range.
+    """
+    where = f"loss {spec.name!r}"
+    if not is_number(spec.weight) or spec.weight < 0:
+        raise RecipeError(f"weight {spec.weight!r}", where=where, expected="at least 0")
+    kind = resolve("loss", spec.name, TABLE)
+    try:
+        loss: Loss = kind(**spec.params)
+    except TypeError as error:
+        raise RecipeError(str(error), where=where) from error
+    return loss

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from rank_rl.losses.group import SlotGroup, check
 
 if TYPE_CHECKING:
     import torch
 
-    from rank_rl.losses.group import SlotGroup
 
-
-def listnet(group: SlotGroup, *, temperature: float = 1.0) -> torch.Tensor:
-    """Cross-entropy between softmax(scores / temperature) and the grades' shares (Cao et al., 2007).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListNet:
+    """Cross-entropy of softmax(scores / temperature) with the grades' shares (Cao et al., 2007).
 
     A group without a relevant document has no target distribution and contributes 0.
+
+    Raises:
+        RecipeError: ``temperature`` below 0.01.
     """
-    total = group.grades.sum()
-    if total <= 0:
-        return group.scores.sum() * 0
-    share = group.grades / total
-    return -(share * (group.scores / temperature).log_softmax(0)).sum()
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        check("listnet", "temperature", self.temperature, least=0.01)
+
+    def __call__(self, group: SlotGroup) -> torch.Tensor:
+        """Cross-entropy in nats; its least value is the entropy of the grades' shares."""
+        share = group.grades / group.grades.sum().clamp(min=1)
+        return -(share * (group.scores / self.temperature).log_softmax(0)).sum()

@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from rank_rl.losses.group import SlotGroup, check
 
 if TYPE_CHECKING:
     import torch
 
-    from rank_rl.losses.group import SlotGroup
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bce:
+    """Binary cross-entropy of the score against relevant (grade above 0) or not."""
+
+    def __call__(self, group: SlotGroup) -> torch.Tensor:
+        """Mean over documents."""
+        from torch.nn.functional import binary_cross_entropy_with_logits
+
+        relevant = (group.grades > 0).to(group.scores.dtype)
+        return binary_cross_entropy_with_logits(group.scores, relevant)
 
 
-def bce(group: SlotGroup) -> torch.Tensor:
-    """Binary cross-entropy of the score against relevant (grade above 0) or not; mean over n."""
-    from torch.nn.functional import binary_cross_entropy_with_logits
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelCe:
+    """Cross-entropy of the label that the grade calls for, among the labels.
 
-    return binary_cross_entropy_with_logits(group.scores, (group.grades > 0).float())
+    ``vocabulary`` is the weight of the cross-entropy for saying any label at all instead of some
+    other word, so that greedy decoding stays within the labels; at 1 the sum is the cross-entropy
+    over the whole vocabulary.
 
-
-def label_ce(group: SlotGroup, *, vocabulary: float = 0.0) -> torch.Tensor:
-    """Cross-entropy of the label that the grade calls for; mean over n.
-
-    Args:
-        group: one group.
-        vocabulary: weight of the cross-entropy for saying any label at all instead of some other
-            word, so that greedy decoding stays within the labels.
+    Raises:
+        RecipeError: ``vocabulary`` below 0.
     """
-    from torch.nn.functional import cross_entropy
 
-    loss = cross_entropy(group.logits, group.targets)
-    if vocabulary:
-        # log p(any label) = log(1 - p(others)); expm1 keeps it exact near 0.
-        loss = loss - vocabulary * (-(group.others.clamp(max=-1e-6)).expm1()).log().mean()
-    return loss
+    vocabulary: float = 0.0
+
+    def __post_init__(self) -> None:
+        check("label_ce", "vocabulary", self.vocabulary, least=0)
+
+    def __call__(self, group: SlotGroup) -> torch.Tensor:
+        """Mean over documents."""
+        from torch.nn.functional import cross_entropy
+
+        loss = cross_entropy(group.logits, group.targets)
+        return loss - self.vocabulary * group.mass.mean()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rank_rl.errors import ModelError
+from rank_rl.models.quiet import file_bytes, quiet
 from rank_rl.models.saving import save
 from rank_rl.models.sources import Source, locate
 from rank_rl.specs import LoraSpec, ModelSpec
@@ -168,7 +169,8 @@ def _weights(source: Source, spec: ModelSpec, device: str) -> Any:
 
     where = f"model {source.name!r}"
     try:
-        model = AutoModelForCausalLM.from_pretrained(str(source.path), dtype=_dtype(spec))
+        with quiet(file_bytes(source.path)):
+            model = AutoModelForCausalLM.from_pretrained(str(source.path), dtype=_dtype(spec))
         if source.adapter is not None:
             from peft import PeftModel
 

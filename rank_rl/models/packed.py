@@ -65,7 +65,7 @@ class SlotReading:
         logprobs: log-probability of every label under the whole vocabulary.
         scores: label logits weighted by ``SlotLabels.weights``.
         expected: expected label value under the probabilities of the labels alone.
-        greedy: the token that greedy decoding would write at the slot.
+        greedy: what greedy decoding would write at the slot: a label, or another token's text.
         tokens: prompt tokens computed for this view.
     """
 
@@ -183,11 +183,14 @@ class PackedScorer:
         picked = logits[:, list(self.labels.ids)]
         logprobs = (picked - logits.logsumexp(-1, keepdim=True)).tolist()
         expected = picked.softmax(-1) @ picked.new_tensor(self.labels.values)
+        likeliest: list[int] = logits.argmax(-1).tolist()
+        # A single token may decode without the space that its label has.
+        known = dict(zip(self.labels.ids, self.labels.texts, strict=True))
         return SlotReading(
             logprobs=tuple(dict(zip(self.labels.texts, row, strict=True)) for row in logprobs),
             scores=tuple(self.labels.scores(picked).tolist()),
             expected=tuple(expected.tolist()),
-            greedy=tuple(self.tokens.decode([i]) for i in logits.argmax(-1).tolist()),
+            greedy=tuple(known.get(i) or self.tokens.decode([i]) for i in likeliest),
             tokens=_size(group),
         )
 

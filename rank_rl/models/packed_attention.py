@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, get_args
+from weakref import WeakKeyDictionary
 
 from rank_rl.errors import ModelError
 from rank_rl.models.packing import PackedBatch, pack
@@ -60,7 +61,7 @@ def gather_attention(
         if options.get(name) is not None:
             raise TypeError(f"attention with {name}")
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    how = {"scale": scaling, "dropout_p": dropout}
+    how: dict[str, Any] = {"scale": scaling, "dropout_p": dropout}
     if query.device.type != "cpu":
         return _attend(q, k, v, packed, how)[None], None
     # fp32 even under bf16 autocast: the CPU kernel's backward pass is several times faster so.
@@ -77,13 +78,12 @@ def _attend(
     from torch.nn.functional import scaled_dot_product_attention as sdpa
 
     prefix, segment = packed.prefix_index, packed.segment_index
-    first = sdpa(
-        *(x[prefix].transpose(1, 2) for x in (q, k, v)), is_causal=True, enable_gqa=True, **how
-    ).transpose(1, 2)
+    a, b, c = (x[prefix].transpose(1, 2) for x in (q, k, v))
+    first = sdpa(a, b, c, is_causal=True, enable_gqa=True, **how).transpose(1, 2)
     shared = prefix[packed.owner]
     keys, values = (torch.cat([x[shared], x[segment]], 1).transpose(1, 2) for x in (k, v))
     # Query heads that share a key head become rows of it: no kernel has to repeat the keys.
-    n, length, heads, dim = *segment.shape, *q.shape[1:]
+    (n, length), (heads, dim) = segment.shape, q.shape[1:]
     times = heads // k.shape[1]
     rows = q[segment].transpose(1, 2).reshape(n, -1, times * length, dim)
     mask = packed.segment_mask.repeat(1, 1, times, 1)
@@ -170,15 +170,22 @@ _PROBE = (
     ([5, 21], [[30, 31, 33, 8], [6, 8]]),
 )
 
+# What was chosen for a model: a trainer may wrap it in autocast later, too coarse to check anew.
+_CHOSEN: WeakKeyDictionary[Any, Attention] = WeakKeyDictionary()
+
 
 def choose(model: Any) -> Attention:
     """Pick a packed attention that agrees with separate prompts for this model.
+
+    The answer is kept for as long as the model lives.
 
     Raises:
         ModelError: neither form agrees (a model whose attention is not plainly causal).
     """
     import torch
 
+    if model in _CHOSEN:
+        return _CHOSEN[model]
     batch = pack(_PROBE).to(model.device)
     was_training = model.training
     model.eval()
@@ -192,6 +199,7 @@ def choose(model: Any) -> Attention:
             wanted = torch.stack([out.logits[0, -1].float() for out in alone]).log_softmax(-1)
             for attention in get_args(Attention):
                 if _agrees(model, batch, attention, wanted):
+                    _CHOSEN[model] = attention
                     return attention  # type: ignore[no-any-return]
     finally:
         model.train(was_training)
@@ -216,11 +224,11 @@ def _agrees(model: Any, batch: PackedBatch, attention: Attention, wanted: torch.
     except (TypeError, RuntimeError, ValueError) as error:
         logger.info("packed attention %s does not run here: %s", attention, error)
         return False
-    error = (got - wanted).norm(dim=-1).max() / (wanted - wanted.mean(0)).norm(dim=-1).mean()
+    off = (got - wanted).norm(dim=-1).max() / (wanted - wanted.mean(0)).norm(dim=-1).mean()
     exact = next(model.parameters()).dtype == torch.float32
-    if error <= (0.01 if exact else 0.15):
+    if off <= (0.01 if exact else 0.15):
         return True
-    logger.info("packed attention %s is off by %.2g", attention, error)
+    logger.info("packed attention %s is off by %.2g", attention, off)
     return False
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rank_rl.errors import StorageError
+from rank_rl.models.quiet import quiet, weight_bytes
 from rank_rl.models.sources import replacing, storage_errors
 
 
@@ -37,7 +38,8 @@ def save(model: Any, tokenizer: Any, folder: str | Path, contract: Contract | No
         folder.parent.mkdir(parents=True, exist_ok=True)
         with replacing(folder) as scratch:
             base, state = _merged(model)
-            base.save_pretrained(str(scratch), state_dict=state)
+            with quiet(weight_bytes(base)):
+                base.save_pretrained(str(scratch), state_dict=state)
             tokenizer.save_pretrained(str(scratch))
             if contract is not None:
                 contract.write(scratch)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rank_rl.errors import RecipeError
-from rank_rl.registry import resolve
+from rank_rl.registry import build
 from rank_rl.rewards.base import Reward
 from rank_rl.rewards.compose import Composite, Part, Scored
 from rank_rl.specs import RewardSpec
@@ -44,9 +43,5 @@ def one(spec: RewardSpec) -> Reward:
     Raises:
         RecipeError: unknown name, unknown parameter or a value out of range.
     """
-    kind = resolve("reward", spec.name, TABLE)
-    try:
-        reward: Reward = kind(**spec.params)
-    except TypeError as error:
-        raise RecipeError(str(error), where=f"reward {spec.name!r}") from error
+    reward: Reward = build("reward", spec.name, spec.params, TABLE)
     return reward

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from rank_rl.errors import RecipeError
-from rank_rl.registry import resolve
+from rank_rl.registry import build
 from rank_rl.specs import StrategySpec
 from rank_rl.strategies.base import Plan, Strategy
 
@@ -23,9 +22,5 @@ def make(spec: StrategySpec) -> Strategy:
     Raises:
         RecipeError: unknown name, unknown parameter or a value out of range.
     """
-    kind = resolve("strategy", spec.name, TABLE)
-    try:
-        strategy: Strategy = kind(**spec.params)
-    except TypeError as error:
-        raise RecipeError(str(error), where=f"strategy {spec.name!r}") from error
+    strategy: Strategy = build("strategy", spec.name, spec.params, TABLE)
     return strategy

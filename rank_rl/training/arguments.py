@@ -2,7 +2,7 @@
 
 The section carries the argument names of TRL and transformers verbatim. Order of precedence:
 platform defaults, defaults of the stage, the recipe. Unknown keys and wrong types are refused (the
-trainers themselves would ignore or misread them).
+trainers themselves would ignore or misread them), by the same ``check`` before a run and in it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import importlib
 import os
 import typing
 from collections.abc import Mapping
@@ -21,6 +22,14 @@ from rank_rl.specs import RecipeSpec
 
 Config = TypeVar("Config")
 
+# The trainer config of each stage; grpo with policy slots has that of "slots".
+CONFIGS = {
+    "score": ("transformers", "TrainingArguments"),
+    "sft": ("trl", "SFTConfig"),
+    "grpo": ("trl", "GRPOConfig"),
+    "slots": ("transformers", "TrainingArguments"),
+}
+
 # Set by the recipe's own sections; saying them twice would only contradict.
 RESERVED = {
     "output_dir": "run.output_dir",
@@ -29,6 +38,45 @@ RESERVED = {
     "model_init_kwargs": "the model section",
     "reward_weights": "rewards[].weight",
 }
+
+
+def check_training(
+    stage: str, training: Mapping[str, Any], *, policy: str = "text", where: str = ""
+) -> dict[str, Any]:
+    """Check the ``training`` section of a recipe for a stage, without building its config.
+
+    Args:
+        stage: score, sft or grpo; grpo with policy ``slots`` has transformers' arguments.
+        training: the section.
+        policy: ``grpo.policy`` of the recipe.
+        where: the recipe file, for the message.
+
+    Raises:
+        RecipeError: as ``check``.
+    """
+    by_slots = stage == "grpo" and policy == "slots"
+    module, name = CONFIGS["slots" if by_slots else stage]
+    cls = getattr(importlib.import_module(module), name)
+    return check(cls, training, where=f"{where}: training" if where else "training")
+
+
+def check(cls: type, training: Mapping[str, Any], *, where: str = "training") -> dict[str, Any]:
+    """Return a ``training`` section with its values as the annotations of a config want them.
+
+    Raises:
+        RecipeError: an unknown key (the nearest ones are listed), one that another section sets,
+            or a value of a wrong type.
+    """
+    known = {f.name for f in dataclasses.fields(cls) if f.init}
+    for key in training:
+        if key in RESERVED:
+            raise RecipeError("not set here", where=f"{where}.{key}", expected=RESERVED[key])
+        if key not in known:
+            near = ", ".join(difflib.get_close_matches(key, known, n=3)) or "none"
+            raise RecipeError(f"unknown key {key!r}", where=f"{where}.{key}",
+                              expected=f"an argument of {cls.__name__}",
+                              remedy=f"nearest: {near}")  # fmt: skip
+    return {key: _typed(cls, key, value, where) for key, value in training.items()}
 
 
 def hf_arguments(
@@ -46,9 +94,7 @@ def hf_arguments(
         RecipeError: unknown key, wrong type, reserved key, or a combination the config refuses.
     """
     known = {f.name for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
-    for key, value in spec.training.items():
-        _check_key(key, known, cls.__name__)
-        defaults[key] = _typed(cls, key, value)
+    defaults |= check(cls, spec.training)
     values: dict[str, Any] = {
         "report_to": "none",
         "seed": spec.run.seed,
@@ -59,6 +105,8 @@ def hf_arguments(
         **defaults,
         "output_dir": str(out_dir),
     }
+    if "activation_checkpointing" in known:  # what newer transformers call it
+        values.setdefault("activation_checkpointing", values.pop("gradient_checkpointing"))
     try:
         return cls(**{k: v for k, v in values.items() if k in known})
     except (TypeError, ValueError) as error:
@@ -124,22 +172,12 @@ def _flag(name: str, env: Mapping[str, str] = os.environ) -> bool:
     return env.get(name, "").lower() in ("1", "true", "yes")
 
 
-def _check_key(key: str, known: set[str], config: str) -> None:
-    where = f"training.{key}"
-    if key in RESERVED:
-        raise RecipeError("not set here", where=where, expected=RESERVED[key])
-    if key not in known:
-        near = ", ".join(difflib.get_close_matches(key, known, n=3)) or "none"
-        raise RecipeError("unknown key", where=where, expected=f"an argument of {config}",
-                          remedy=f"nearest: {near}")  # fmt: skip
-
-
 @functools.lru_cache
 def _hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
-def _typed(cls: type, key: str, value: Any) -> Any:
+def _typed(cls: type, key: str, value: Any, where: str) -> Any:
     """``value`` as the config's annotation wants it (the configs check no types themselves)."""
     from pydantic import ConfigDict, TypeAdapter, ValidationError
     from pydantic.errors import PydanticUserError
@@ -151,6 +189,5 @@ def _typed(cls: type, key: str, value: Any) -> Any:
     except PydanticUserError:  # a nested config class: the config itself checks it
         return value
     except ValidationError as error:
-        first = error.errors()[0]
-        raise RecipeError(f"{value!r}: {first['msg']}", where=f"training.{key}",
-                          expected=getattr(hint, "__name__", str(hint)))  from error  # fmt: skip
+        expected = error.errors()[0]["msg"].removeprefix("Input should be ")
+        raise RecipeError(f"value {value!r}", where=f"{where}.{key}", expected=expected) from error

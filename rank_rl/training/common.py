@@ -25,6 +25,7 @@ from rank_rl.errors import DataError, RankRLError, StorageError
 from rank_rl.formats.budget import CutReport, fit
 from rank_rl.hub.contract import PromptContract
 from rank_rl.models import loading
+from rank_rl.models.quiet import quiet, weight_bytes
 from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import RankingTask, View
 from rank_rl.specs import ModelSpec, RecipeSpec
@@ -170,7 +171,7 @@ def train(trainer: Any, stage: Stage, checkpoint: Path | None) -> Mapping[str, f
         StorageError: the disk filled up; the last complete checkpoint stays.
     """
     check_processes(trainer.accelerator)
-    with saving(stage.out_dir):
+    with saving(stage.out_dir), quiet(weight_bytes(trainer.model)):
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     metrics: Mapping[str, float] = result.metrics
     return metrics

@@ -1,27 +1,27 @@
 """GRPO on packed groups: the label slots as a policy, nothing generated token by token.
 
 For each view, G outcomes are drawn from the slots of one pass: orders from the scores
-(Plackett-Luce, by Gumbel noise; Plackett, 1975) or one label per slot from its probabilities.
+(Plackett-Luce, by Gumbel noise; Plackett, 1975) or one label a slot from its probabilities.
 Rewards are the ordinary ranking rewards on those outcomes; advantages are taken within the group
 and the ratio is clipped as in GRPO (Shao et al., 2024). A group of 64 costs one forward and
-backward pass. With ``iterations`` above 1 the trainer repeats a batch and the same
-outcomes serve several updates.
+backward pass. With ``iterations`` above 1 the trainer repeats a batch and the same outcomes serve
+several updates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from rank_rl import losses, rewards, seeds
-from rank_rl.errors import RecipeError
 from rank_rl.records import Completion, Order, Outcome, Scores
 from rank_rl.rewards.baselines import baselines
-from rank_rl.rewards.compose import Composite
-from rank_rl.specs import GrpoSpec, RecipeSpec
+from rank_rl.rewards.monitor import Judged, summary
+from rank_rl.specs import RecipeSpec
 from rank_rl.training.score import DEFAULT_LOSSES, train_slots
-from rank_rl.training.slot_trainer import SlotExample
+from rank_rl.training.slot_trainer import SlotExample, slot_format
 
 if TYPE_CHECKING:
     import torch
@@ -35,9 +35,8 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         RecipeError: no reward, or a format without label slots.
     """
-    if not spec.rewards:
-        raise RecipeError("no reward", where="rewards", expected="at least one")
-    return train_slots("grpo", spec, info, SlotPolicy(spec))
+    policy = SlotPolicy(spec, slot_format(spec, "grpo").values)
+    return train_slots("grpo", spec, info, policy, iterations=spec.grpo.iterations)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +46,7 @@ class Rollout:
     Attributes:
         actions: (G, n) an order as document positions, or a label index a document.
         logprobs: (G,) log-probability of each action when it was drawn.
-        advantages: (G,).
+        advantages: (G,) 0 where all actions earned the same.
         report: what to log.
     """
 
@@ -58,41 +57,56 @@ class Rollout:
 
 
 class SlotPolicy:
-    """The objective of packed GRPO; callable on the groups of one batch."""
+    """The objective of packed GRPO; callable on the groups of one batch.
 
-    def __init__(self, spec: RecipeSpec) -> None:
-        self.spec: GrpoSpec = spec.grpo
-        self.seed = spec.run.seed
-        self.composite: Composite = rewards.make(spec.rewards)
+    Args:
+        spec: a recipe; ``grpo``, ``rewards`` and ``losses`` are read.
+        values: what the labels are worth, worst first.
+
+    Raises:
+        RecipeError: no reward, or a wrong one.
+    """
+
+    def __init__(self, spec: RecipeSpec, values: Sequence[float]) -> None:
+        self.spec, self.seed, self.values = spec.grpo, spec.run.seed, tuple(values)
+        self.composite = rewards.make(spec.rewards)
         self.supervised = losses.make(spec.losses or DEFAULT_LOSSES)
         self.held: dict[str, tuple[Rollout, int]] = {}  # with the number of uses left
 
     def __call__(
         self, groups: Sequence[SlotGroup], batch: Sequence[SlotExample], step: int
     ) -> tuple[torch.Tensor, Mapping[str, float]]:
-        """Clipped policy loss, averaged over the batch, and the reward components."""
+        """Clipped policy loss, averaged over the batch, and what to log."""
         import torch
 
         parts, reports = [], []
         for group, example in zip(groups, batch, strict=True):
             rollout = self.rollout(group, example, step)
-            ratio = (self.logprob(group, rollout.actions) - rollout.logprobs).exp()
-            bounded = ratio.clamp(1 - self.spec.clip, 1 + self.spec.clip)
-            gain = torch.minimum(ratio * rollout.advantages, bounded * rollout.advantages)
-            loss = -gain.mean()
+            loss, clipped = self.policy_loss(group, rollout)
             if self.spec.supervised:
                 loss = loss + self.spec.supervised * self.supervised(group)
             parts.append(loss)
-            reports.append({**rollout.report, "clipped": (ratio != bounded).float().mean().item()})
+            reports.append({**rollout.report, "clip_ratio": clipped})
+        # A reward that does not apply to a view is missing in its report, not 0.
         names = dict.fromkeys(name for report in reports for name in report)
-        means = {n: sum(r.get(n, 0.0) for r in reports) / len(reports) for n in names}
+        means = {n: fmean(r[n] for r in reports if n in r) for n in names}
         return torch.stack(parts).mean(), means
+
+    def policy_loss(self, group: SlotGroup, rollout: Rollout) -> tuple[torch.Tensor, float]:
+        """GRPO's clipped loss of one group, and the share of actions whose gradient is clipped."""
+        import torch
+
+        change = self.logprob(group, rollout.actions) - rollout.logprobs
+        ratio = change.clamp(-20, 20).exp()  # where it is unbounded, exp must stay finite
+        bounded = ratio.clamp(1 - self.spec.clip, 1 + self.spec.clip)
+        free, cut = ratio * rollout.advantages, bounded * rollout.advantages
+        return -torch.minimum(free, cut).mean(), (cut < free).float().mean().item()
 
     def rollout(self, group: SlotGroup, example: SlotExample, step: int) -> Rollout:
         """Draw actions, or return those held for the remaining ``iterations`` of a view."""
-        rollout, left = self.held.pop(example.key, (None, 0))
+        rollout, left = self.held.pop(example.key, (None, self.spec.iterations))
         if rollout is None:
-            rollout, left = self._draw(group, example, step), self.spec.iterations
+            rollout = self._draw(group, example, step)
         if left > 1:
             self.held[example.key] = (rollout, left - 1)
         return rollout
@@ -100,43 +114,37 @@ class SlotPolicy:
     def _draw(self, group: SlotGroup, example: SlotExample, step: int) -> Rollout:
         import torch
 
-        generator = torch.Generator().manual_seed(
-            seeds.derive(self.seed, "rollout", example.key, step)
-        )
+        seed = seeds.derive(self.seed, "rollout", example.key, step)
         with torch.no_grad():
-            actions = self.sample(group, generator)
+            actions = self.sample(group, torch.Generator().manual_seed(seed))
             logprobs = self.logprob(group, actions)
-        totals, report = self._rewards(actions.tolist(), example)
-        values = torch.tensor(totals, device=logprobs.device)
-        spread = values.std(unbiased=False)
-        flat = bool(spread < 1e-6)
-        advantages = values - values.mean()
-        if self.spec.scale_advantages and not flat:
-            advantages = advantages / (spread + 1e-4)
-        kind = "order" if self.spec.action == "plackett_luce" else "scores"
-        lines = baselines(self.composite, example.view, example.grades, kind=kind)  # type: ignore[arg-type]
-        report |= {
-            "reward": values.mean().item(),
-            "reward_std": spread.item(),
-            "flat_groups": float(flat),
-            "reward_copy": lines.copy,
-            "reward_ceiling": lines.ceiling,
-        }
-        return Rollout(actions=actions, logprobs=logprobs, advantages=advantages, report=report)
+        judged = self.judge(actions.tolist(), example)
+        values = logprobs.new_tensor([j.scored.total for j in judged])
+        centred = values - values.mean()
+        spread = float(values.std(unbiased=False))
+        if spread < 1e-6:
+            centred = torch.zeros_like(centred)
+        elif self.spec.scale_advantages:
+            centred = centred / (spread + 1e-4)
+        report = {"reward": float(values.mean()), "reward_std": spread, **summary(judged)}
+        for name in self.composite.names:
+            paid = [v for j in judged if (v := j.scored.parts[name]) is not None]
+            if paid:
+                report[f"rewards/{name}/mean"] = fmean(paid)
+        return Rollout(actions=actions, logprobs=logprobs, advantages=centred, report=report)
 
     def sample(self, group: SlotGroup, generator: torch.Generator) -> torch.Tensor:
-        """(G, n) actions drawn from the slots as they are."""
+        """(G, n) actions drawn from the slots as they are, on the CPU for the same everywhere."""
         import torch
 
-        n, size = len(group.scores), self.spec.group_size
+        size, device = self.spec.group_size, group.scores.device
         if self.spec.action == "plackett_luce":
-            uniform = torch.rand(size, n, generator=generator).clamp(1e-9, 1 - 1e-7)
-            gumbel = -(-uniform.log()).log()
-            noisy = group.scores.detach() / self.spec.temperature + gumbel.to(group.scores.device)
-            return noisy.argsort(dim=1, descending=True)
-        probabilities = (group.logits.detach() / self.spec.temperature).softmax(-1).cpu()
+            scores = group.scores.detach().cpu() / self.spec.temperature
+            gumbel = -torch.empty(size, len(scores)).exponential_(generator=generator).log()
+            return (scores + gumbel).argsort(dim=1, descending=True).to(device)
+        probabilities = (group.logits.detach().cpu() / self.spec.temperature).softmax(-1)
         drawn = torch.multinomial(probabilities, size, replacement=True, generator=generator)
-        return drawn.T.to(group.scores.device)
+        return drawn.T.to(device)
 
     def logprob(self, group: SlotGroup, actions: torch.Tensor) -> torch.Tensor:
         """(G,) log-probability of actions; an order counts to its ``top_k``-th place."""
@@ -147,28 +155,25 @@ class SlotPolicy:
             remaining = ordered.flip(1).logcumsumexp(1).flip(1)
             return (ordered - remaining)[:, : self.spec.top_k].sum(1)
         logprobs = (group.logits / self.spec.temperature).log_softmax(-1)
-        slots = torch.arange(len(group.scores), device=actions.device)
+        slots = torch.arange(len(logprobs), device=actions.device)
         return logprobs[slots, actions].sum(1)
 
-    def _rewards(
-        self, actions: Sequence[Sequence[int]], example: SlotExample
-    ) -> tuple[list[float], dict[str, float]]:
-        """Total of every action, and the mean of each component."""
-        docids = example.view.docids
-        totals: list[float] = []
-        sums: dict[str, list[float]] = {}
+    def judge(self, actions: Sequence[Sequence[int]], example: SlotExample) -> list[Judged]:
+        """The reward of every action of one view."""
+        orders = self.spec.action == "plackett_luce"
+        view, grades, blank = example.view, example.grades, Completion(text="")
+        lines = baselines(self.composite, view, grades, kind="order" if orders else "scores")
+        judged = []
         for action in actions:
             answer: Order | Scores
-            if self.spec.action == "plackett_luce":
-                answer = Order(docids=tuple(docids[i] for i in action))
+            if orders:
+                answer = Order(docids=tuple(view.docids[i] for i in action))
             else:
-                answer = Scores(values={d: float(v) for d, v in zip(docids, action, strict=True)})
-            scored = self.composite(
-                Outcome(status="ok", answer=answer), example.view, example.grades,
-                Completion(text=""),
-            )  # fmt: skip
-            totals.append(scored.total)
-            for name, value in scored.parts.items():
-                if value is not None:
-                    sums.setdefault(f"rewards/{name}", []).append(value)
-        return totals, {name: sum(values) / len(values) for name, values in sums.items()}
+                said = (self.values[label] for label in action)
+                answer = Scores(values=dict(zip(view.docids, said, strict=True)))
+            outcome = Outcome(status="ok", answer=answer)
+            scored = self.composite(outcome, view, grades, blank)
+            judged.append(
+                Judged(group=example.key, outcome=outcome, scored=scored, baselines=lines)
+            )
+        return judged

@@ -3,27 +3,33 @@
 Query once, documents as segments of one sequence, a score from the label logits at the end of each
 segment; supervised by the ``losses`` of the recipe. Relevance is learned many times faster from
 label logits than from generated labels (the order of ProRank's two stages, 2506.03487, turned
-round). Needs format ``slots``.
+round). Needs a format with label slots.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rank_rl import losses
-from rank_rl.errors import RecipeError
 from rank_rl.specs import LossSpec, RecipeSpec
 from rank_rl.training import common
 from rank_rl.training.callbacks import LogCallback, RerankCallback
-from rank_rl.training.slot_trainer import Objective, SlotExample, SlotTrainer, examples
+from rank_rl.training.slot_trainer import (
+    Objective,
+    SlotExample,
+    SlotTrainer,
+    examples,
+    slot_format,
+)
 
 if TYPE_CHECKING:
     import torch
 
     from rank_rl.losses.group import SlotGroup
 
-DEFAULT_LOSSES = [LossSpec(name="bce"), LossSpec(name="listnet", weight=0.3)]
+DEFAULT_LOSSES = (LossSpec(name="bce"), LossSpec(name="listnet", weight=0.3))
 
 
 def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,6 +45,7 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         RankRLError: whatever of recipe, data, model or disk is wrong.
     """
+    slot_format(spec, "score")
     return train_slots("score", spec, info, supervised(spec.losses or DEFAULT_LOSSES))
 
 
@@ -57,22 +64,16 @@ def supervised(specs: Sequence[LossSpec]) -> Objective:
 
 
 def train_slots(
-    name: str, spec: RecipeSpec, info: Mapping[str, Any], objective: Objective
+    name: str,
+    spec: RecipeSpec,
+    info: Mapping[str, Any],
+    objective: Objective,
+    *,
+    iterations: int = 1,
 ) -> dict[str, Any]:
-    """Run a stage that learns through label slots under an objective.
-
-    Raises:
-        RecipeError: the recipe's format has no label slots.
-    """
+    """Run a stage that learns through label slots under an objective; see ``run``."""
     from transformers import TrainingArguments
 
-    if spec.format.name != "slots":
-        raise RecipeError(
-            f"stage {name} learns through label slots",
-            where="format.name",
-            expected="slots",
-            remedy="set format.name: slots, or grpo.policy: text",
-        )
     stage = common.begin(name, spec, info)
     args = common.hf_arguments(
         spec,
@@ -83,15 +84,17 @@ def train_slots(
         lr_scheduler_type="linear",
         warmup_steps=5,
         remove_unused_columns=False,
-        bf16=False,  # the pass brings its own autocast
         save_steps=50,
     )
+    if args.save_steps >= 1:  # resuming between iterations would lose the answers drawn
+        args.save_steps = math.ceil(args.save_steps / iterations) * iterations
     data, report = examples(stage)
     validator = RerankCallback(stage)
     checkpoint = common.resume_point(stage.out_dir, spec, stage.identity())
     trainer = SlotTrainer(
         stage,
         objective,
+        iterations=iterations,
         args=args,
         train_dataset=data,
         callbacks=[validator, LogCallback(stage.out_dir)],

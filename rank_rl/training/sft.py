@@ -107,7 +107,7 @@ def answer_rows(stage: common.Stage, task: RankingTask, view: View) -> list[dict
         return rows.sft_rows(task, [view], stage.fmt, told)
     # The draw's documents make its seed: the same negatives for the same view only.
     seed = seeds.derive(spec.run.seed, *view.docids)
-    ratio = float(spec.data.params.get("negatives_per_positive", 2))
+    ratio = spec.data.sampler.negatives_per_positive
     fmt = cast("SlotFormat", stage.fmt)
     return rows.slot_rows(task, [view], fmt, told, seed=seed, negatives_per_positive=ratio)
 

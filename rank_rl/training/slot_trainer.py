@@ -2,39 +2,43 @@
 
 A training example is one view with its grades; a batch of them is one packed sequence. What is
 minimised is an ``Objective``: a function of the groups' label logits. Checkpoints, resume,
-schedules and processes are transformers' own.
+schedules, precision and processes are transformers' own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+from torch.utils.data import Sampler
 from transformers import Trainer
 
+from rank_rl import formats, seeds
+from rank_rl.errors import DataError, RecipeError
 from rank_rl.losses.group import SlotGroup
-from rank_rl.models.loading import autocast_context
-from rank_rl.models.packed import label_ids, label_weights
-from rank_rl.models.packed_attention import choose, slot_logits
-from rank_rl.models.packing import PackedBatch, pack
+from rank_rl.models.packed import SlotLabels
+from rank_rl.models.packed_attention import attending, choose, reach, slot_logits
+from rank_rl.models.packing import Encoded, PackedBatch, pack
 from rank_rl.records import Grades, View
+from rank_rl.specs import RecipeSpec
+from rank_rl.training.common import training_views
 
 if TYPE_CHECKING:
     import torch
 
+    from rank_rl.formats.slots import SlotFormat
     from rank_rl.training.common import Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotExample:
-    """One encoded view: ``key`` names it for seeds and caches."""
+    """One encoded view with the grade of every document shown; ``key`` names it for seeds."""
 
     key: str
     view: View
     grades: Grades
-    prefix: list[int]
-    segments: list[list[int]]
+    encoded: Encoded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,121 +50,185 @@ class SlotBatch:
 
 
 # (groups, examples, step) -> loss and what to log beside it.
-Objective = Callable[
+Objective: TypeAlias = Callable[
     [Sequence[SlotGroup], Sequence[SlotExample], int], tuple["torch.Tensor", Mapping[str, float]]
 ]
 
 
-def examples(stage: Stage) -> tuple[list[SlotExample], dict[str, Any]]:
-    """Draw and encode the training views of a recipe, with the report of the draw."""
-    from rank_rl.training.common import training_views
+def slot_format(spec: RecipeSpec, stage: str) -> SlotFormat:
+    """The format of a recipe whose stage learns through label slots.
 
+    Raises:
+        RecipeError: the format has none.
+    """
+    fmt = formats.make(spec.format)
+    if not hasattr(fmt, "slots"):
+        remedy = ", or grpo.policy: text" if stage == "grpo" else ""
+        raise RecipeError(
+            f"format {spec.format.name!r} has no label slots, which stage {stage} learns through",
+            where="format.name",
+            expected="slots",
+            remedy=f"set format.name: slots{remedy}",
+        )
+    return cast("SlotFormat", fmt)
+
+
+def examples(stage: Stage) -> tuple[list[SlotExample], dict[str, Any]]:
+    """Draw and encode the training views of a recipe, with the report of the draw.
+
+    Raises:
+        DataError: a task without grades, or a document that does not fit the model.
+    """
     pairs, report = training_views(stage)
+    fmt = cast("SlotFormat", stage.fmt)
     made = []
     for number, (task, view) in enumerate(pairs):
-        prefix, segments = stage.tokens.encode_slots(stage.fmt.slots(view))  # type: ignore[attr-defined]
+        if task.grades is None:
+            raise DataError(
+                "the task has no grades",
+                where=f"query {task.query.qid!r}",
+                expected="grades to train on",
+            )
         made.append(
             SlotExample(
                 key=f"{task.query.qid}#{number}",
                 view=view,
-                grades=view.grades(task.grades or {}),
-                prefix=prefix,
-                segments=segments,
+                grades=view.grades(task.grades),
+                encoded=stage.tokens.encode_slots(fmt.slots(view)),
             )
         )
-    return made, report
+    longest = max(len(p) + max(map(len, s)) for p, s in (e.encoded for e in made))
+    if longest > (limit := reach(stage.loaded.model)):
+        raise DataError(
+            f"the prompt of a document has {longest} tokens",
+            where=f"model {stage.loaded.name!r}",
+            expected=f"at most {limit}",
+            remedy="lower format.doc_tokens or format.prompt_tokens",
+        )
+    tokens = sum(len(p) + sum(map(len, s)) for p, s in (e.encoded for e in made))
+    return made, {**report, "tokens": tokens, "longest": longest}
 
 
 def collate(batch: Sequence[SlotExample]) -> dict[str, SlotBatch]:
     """Pack a batch of examples."""
-    packed = pack([e.prefix for e in batch], [e.segments for e in batch])
+    packed = pack([e.encoded for e in batch])
     return {"batch": SlotBatch(examples=tuple(batch), packed=packed)}
 
 
-class SlotTrainer(Trainer):  # type: ignore[misc]
-    """A transformers trainer whose loss is an objective over packed label slots."""
+class Repeated(Sampler):  # type: ignore[misc]
+    """Random order in runs of ``size`` indices, each run ``times`` times before the next.
 
-    def __init__(self, stage: Stage, objective: Objective, **arguments: Any) -> None:
-        self.stage, self.objective = stage, objective
-        self.attention = choose(stage.loaded.model)
-        first = arguments["train_dataset"][0]
-        prompt = stage.fmt.slots(first.view)  # type: ignore[attr-defined]
-        self.label_ids = label_ids(stage.tokens, prompt)
-        self.values = list(prompt.values)
-        self.weights = label_weights(prompt.values)
-        self.sums: dict[str, float] = {}
-        self.count = 0
+    The order depends on the seed and the epoch alone. What is left over in an epoch waits for
+    another one.
+    """
+
+    def __init__(self, count: int, *, size: int, times: int, seed: int) -> None:
+        self.count, self.size, self.times, self.seed = count, size, times, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order; called by the trainer."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        order = list(range(self.count))
+        seeds.rng(self.seed, "batches", self.epoch).shuffle(order)
+        for start in range(0, self.count - self.size + 1, self.size):
+            for _ in range(self.times):
+                yield from order[start : start + self.size]
+
+    def __len__(self) -> int:
+        return self.count // self.size * self.size * self.times
+
+
+class SlotTrainer(Trainer):  # type: ignore[misc]
+    """A transformers trainer whose loss is an objective over packed label slots.
+
+    Args:
+        stage: what ``common.begin`` returned.
+        objective: the loss.
+        iterations: how many steps in a row see the same batch.
+        arguments: ``args``, ``train_dataset`` (a list of examples) and ``callbacks`` of Trainer.
+
+    Raises:
+        ModelError: labels of several tokens, or a model that packed passes do not fit.
+        RecipeError: fewer examples than a batch that is to be repeated.
+    """
+
+    def __init__(
+        self, stage: Stage, objective: Objective, *, iterations: int = 1, **arguments: Any
+    ) -> None:
+        model = stage.loaded.model
+        self.objective, self.iterations = objective, iterations
+        self.attention = choose(model)
+        self.labels = SlotLabels.of(cast("SlotFormat", stage.fmt), stage.tokens)
+        self.reported: list[Mapping[str, float]] = []
+        # Several visible GPUs and one process: DataParallel would cut the sequence into pieces.
+        arguments["args"]._n_gpu = min(1, arguments["args"].n_gpu)
+        tokenizer = stage.loaded.tokenizer
         super().__init__(
-            model=stage.loaded.model,
-            data_collator=collate,
-            processing_class=stage.loaded.tokenizer,
-            **arguments,
+            model=model, data_collator=collate, processing_class=tokenizer, **arguments
         )
         self.model_accepts_loss_kwargs = False  # the loss is a mean over queries, not tokens
 
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Forward and backward pass under packed attention."""
+        with attending(self.model, self.attention):
+            loss: torch.Tensor = super().training_step(*args, **kwargs)
+        return loss
+
     def compute_loss(
-        self, model: Any, inputs: dict[str, SlotBatch], *_: Any, **__: Any
+        self, model: Any, inputs: Mapping[str, SlotBatch], *_: Any, **__: Any
     ) -> torch.Tensor:
         """Objective of one batch; what it reports is averaged until the next log."""
         batch = inputs["batch"]
-        packed = batch.packed.to(self.args.device)
-        with autocast_context(self.stage.loaded):
-            logits = slot_logits(model, packed, self.attention)
-        groups = self.groups(logits, packed, batch.examples)
+        logits = slot_logits(model, batch.packed.to(self.args.device), self.attention)
+        groups = self.groups(logits, batch.examples)
         loss, report = self.objective(groups, batch.examples, self.state.global_step)
-        if self.model.training:
-            self.count += 1
-            for name, value in report.items():
-                self.sums[name] = self.sums.get(name, 0.0) + value
+        self.reported.append(report)
         return loss
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        """Random order; with several GRPO iterations every batch comes that often in a row."""
-        repeats = self.stage.spec.grpo.iterations if self.stage.name == "grpo" else 1
-        if repeats == 1:
-            return super()._get_train_sampler(train_dataset)
-        from trl.trainer.utils import RepeatSampler
+    def groups(self, logits: torch.Tensor, batch: Sequence[SlotExample]) -> list[SlotGroup]:
+        """Split (N, V) logits by example."""
+        labels = logits[:, list(self.labels.ids)]
+        mass = labels.logsumexp(-1) - logits.logsumexp(-1)
+        sizes = [len(e.view.docids) for e in batch]
+        parts = zip(batch, labels.split(sizes), mass.split(sizes), strict=True)
+        return [self._group(example, own, log_mass) for example, own, log_mass in parts]
 
-        size = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return RepeatSampler(
-            data_source=self.train_dataset,
-            mini_repeat_count=1,
-            batch_size=size * self.args.world_size,
-            repeat_count=repeats,
-            shuffle=True,
-            seed=self.args.seed,
+    def _group(self, example: SlotExample, logits: torch.Tensor, mass: torch.Tensor) -> SlotGroup:
+        grades = logits.new_tensor([example.grades[d] for d in example.view.docids])
+        return SlotGroup(
+            logits=logits,
+            mass=mass,
+            scores=self.labels.scores(logits),
+            grades=grades,
+            targets=grades.long().clamp(max=len(self.labels.ids) - 1),
         )
 
-    def groups(
-        self, logits: torch.Tensor, packed: PackedBatch, batch: Sequence[SlotExample]
-    ) -> list[SlotGroup]:
-        """Split (N, V) logits by owner."""
-        import torch
-
-        device = logits.device
-        logprobs = logits.log_softmax(-1)
-        weights = torch.tensor(self.weights, device=device)
-        result = []
-        for number, example in enumerate(batch):
-            rows = (packed.owner == number).nonzero()[:, 0]
-            labels = logits[rows][:, self.label_ids]
-            mass = logprobs[rows][:, self.label_ids].logsumexp(-1).clamp(max=-1e-6)
-            grades = [example.grades[d] for d in example.view.docids]
-            targets = [min(g, len(self.values) - 1) for g in grades]
-            result.append(
-                SlotGroup(
-                    logits=labels,
-                    others=(-mass.expm1()).log(),
-                    scores=labels @ weights,
-                    grades=torch.tensor(grades, dtype=torch.float32, device=device),
-                    targets=torch.tensor(targets, device=device),
-                )
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """Random order; with several iterations every batch comes that often in a row."""
+        if self.iterations == 1:
+            return super()._get_train_sampler(train_dataset)
+        args, count = self.args, len(self.train_dataset)
+        size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        if count < size:
+            raise RecipeError(
+                f"{count} training views are less than a batch of {size}",
+                where="grpo.iterations",
+                remedy="lower training.per_device_train_batch_size, or set grpo.iterations: 1",
             )
-        return result
+        return Repeated(count, size=size, times=self.iterations, seed=args.seed)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add the objective's means to a training log record."""
-        if self.count and "loss" in logs:
-            logs |= {name: value / self.count for name, value in self.sums.items()}
-            self.sums, self.count = {}, 0
+        """Add the means of what the objective reported to a training log record."""
+        if "loss" in logs:
+            from accelerate.utils import gather_object
+
+            values: dict[str, list[float]] = {}
+            for report in gather_object(self.reported):
+                for name, value in report.items():
+                    values.setdefault(name, []).append(value)
+            logs |= {name: sum(found) / len(found) for name, found in values.items()}
+            self.reported = []
         super().log(logs, *args, **kwargs)

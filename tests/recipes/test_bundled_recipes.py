@@ -9,7 +9,8 @@ import pytest
 from rank_rl import formats, registry, rewards, strategies
 from rank_rl.cli import pipeline
 from rank_rl.data import SOURCES
-from rank_rl.recipe import check_training, load
+from rank_rl.recipe import load
+from rank_rl.training.arguments import check_training
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "recipes").rglob("*.yaml"))

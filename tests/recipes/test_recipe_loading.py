@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from rank_rl.errors import RecipeError
-from rank_rl.recipe import check_training, load, load_pipeline
+from rank_rl.recipe import load, load_pipeline
+from rank_rl.training.arguments import check_training
 
 GOOD = """
 run: {name: demo, seed: 7, output_dir: "outputs/${run.name}"}

@@ -83,7 +83,8 @@ def test_labels_are_exactly_the_answer_and_its_end(
 
 
 def test_slot_rows_learn_label_and_note_behind_the_lead(recipe: Recipe) -> None:
-    stage = common.begin("sft", recipe(format=SLOTS), {})
+    sampler = {"name": "pool", "size": 4, "negatives_per_positive": 2}
+    stage = common.begin("sft", recipe(format=SLOTS, data={"sampler": sampler}), {})
     encoded, report = sft.training_rows(stage)
     # One relevant document and twice as many others for each of the eight queries.
     assert report["rows"] == len(encoded) == 8 * 3

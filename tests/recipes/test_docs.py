@@ -1,0 +1,282 @@
+"""The documentation against the code: names, keys, defaults, commands, links and table blocks."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+import typer
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from rank_rl import data, formats, generation, losses, registry, rewards, specs, strategies
+from rank_rl.cli.app import app
+from rank_rl.hub.contract import PromptContract
+from rank_rl.recipe import load
+from rank_rl.records import Candidate, Query, numbered
+from rank_rl.training import STAGES
+
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = ROOT / "docs" / "recipes.md"
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "recipes").rglob("*.md")]
+)
+# Heading of the table that lists the fields of each spec.
+SECTIONS = {
+    "RecipeSpec": "Sections",
+    "RunSpec": "`run`",
+    "ModelSpec": "`model`",
+    "LoraSpec": "`model.lora`",
+    "DataSpec": "`data`",
+    "FirstStageSpec": "`data.first_stage`",
+    "SamplerSpec": "`data.sampler`",
+    "FormatSpec": "`format`",
+    "RewardSpec": "`rewards`",
+    "LossSpec": "`losses`",
+    "GrpoSpec": "`grpo`",
+    "EvalSpec": "`eval`",
+    "StrategySpec": "`eval.strategy`",
+    "BenchSpec": "`bench`",
+    "SystemSpec": "`bench.systems`",
+    "HubSpec": "`hub`",
+    "PipelineSpec": "`pipeline.yaml`",
+    "PipelineStage": "`stages` of a pipeline",
+}
+BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+Rows = dict[str, list[str]]
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+
+
+def section(heading: str) -> str:
+    """The text of the reference below a heading, up to the next one."""
+    parts = re.split(r"^#+ (.+)$", REFERENCE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))[heading]
+
+
+def rows(heading: str) -> Rows:
+    """The table rows below a heading: name in the first cell → the other cells."""
+    found: Rows = {}
+    for line in section(heading).splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        if line.startswith("| `"):
+            found[cells[0].strip("`| ")] = cells[1:]
+    return found
+
+
+def shown(value: Any) -> str:
+    """A default as the reference writes it."""
+    if isinstance(value, str):
+        return value or "''"
+    if isinstance(value, bool) or value is None:
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, list):
+        return f"[{', '.join(map(str, value))}]"
+    return repr(value)
+
+
+def expected_default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    return "defaults below" if isinstance(value, BaseModel) else f"`{shown(value)}`"
+
+
+def spec_classes() -> dict[str, type[BaseModel]]:
+    """Every section of recipes and pipelines."""
+    found = {
+        name: cls
+        for name, cls in inspect.getmembers(specs, inspect.isclass)
+        if issubclass(cls, specs.Spec) and cls not in (specs.Spec, specs.NamedSpec)
+    }
+    return found
+
+
+def literals(annotation: Any) -> Iterator[str]:
+    if get_origin(annotation) is Literal:
+        yield from get_args(annotation)
+    for argument in get_args(annotation):
+        yield from literals(argument) if get_origin(annotation) is not Literal else ()
+
+
+def test_every_section_has_its_table() -> None:
+    assert set(spec_classes()) == set(SECTIONS)
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_fields_with_defaults_choices_and_bounds(name: str) -> None:
+    table, fields = rows(SECTIONS[name]), spec_classes()[name].model_fields
+    assert list(table) == list(fields)
+    for key, field in fields.items():
+        value, default, meaning = table[key]
+        assert default == expected_default(field), key
+        assert meaning, key
+        for choice in literals(field.annotation):
+            assert f"`{choice}`" in value, f"{key}: {choice}"
+        for limit in field.metadata:
+            for attribute, sign in BOUNDS.items():
+                if hasattr(limit, attribute):
+                    assert f"{sign} {getattr(limit, attribute)}" in value, key
+
+
+def parameters(kind: Any) -> dict[str, str]:
+    """Parameters of a registry entry as the reference writes them; ``name`` is said once."""
+    if dataclasses.is_dataclass(kind):
+        return {
+            f.name: f"`{f.name}` (required)"
+            if f.default is dataclasses.MISSING
+            else f"`{f.name}: {shown(f.default)}`"
+            for f in dataclasses.fields(kind)
+            if f.name != "name"
+        }
+    model = importlib.import_module(kind.__module__).Params
+    return {
+        key: f"`{key}: {shown(field.get_default(call_default_factory=True))}`"
+        for key, field in model.model_fields.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "table", "heading"),
+    [
+        ("format", formats.TABLE, "Formats"),
+        ("strategy", strategies.TABLE, "Strategies"),
+        ("reward", rewards.TABLE, "Rewards by name"),
+        ("loss", losses.TABLE, "Losses by name"),
+    ],
+)
+def test_registry_names_and_their_parameters(kind: str, table: dict[str, str], heading: str):
+    documented = rows(heading)
+    assert set(documented) == set(table)
+    for name in table:
+        wanted = parameters(registry.resolve(kind, name, table))
+        cell = documented[name][-1]
+        for parameter, text in wanted.items():
+            assert text in cell, f"{kind} {name}: {parameter}"
+        named = set(re.findall(r"`(\w+)(?:: [^`]*)?`(?= \(|, |$)", cell))
+        assert named == set(wanted), f"{kind} {name}"
+
+
+def test_sources_with_their_parameters() -> None:
+    documented = rows("Data sources")
+    assert set(documented) == set(data.SOURCES)
+    for name, target in data.SOURCES.items():
+        module = importlib.import_module(target.partition(":")[0])
+        text = documented["beir" if name == "bundled" else name][-1]
+        for parameter in module.PARAMS:
+            assert f"`params.{parameter}`" in text, f"{name}: {parameter}"
+    for parameter in data.sources.COMMON_PARAMS:
+        assert f"`params.{parameter}`" in section("Data sources")
+
+
+def test_stages_generators_and_wordings() -> None:
+    stages = section("Stages and what they need")
+    for name in [*STAGES, "bench"]:
+        assert f"`{name}`" in stages
+    for name in generation.TABLE:
+        assert f"`{name}`" in section("Generators")
+    for file in (ROOT / "rank_rl" / "formats" / "wording").glob("*.yaml"):
+        names = yaml.safe_load(file.read_text(encoding="utf-8"))
+        assert rows("Formats")[file.stem][1] == ", ".join(f"`{name}`" for name in names)
+
+
+def test_contract_keys() -> None:
+    text = section("Files that a run writes")
+    for field in dataclasses.fields(PromptContract):
+        assert f"`{field.name}`" in text, field.name
+
+
+def code_blocks(text: str) -> list[tuple[str, str]]:
+    """(language, content) of every fenced block."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """What follows ``rank-rl`` or ``-m rank_rl``, in code blocks and in inline code."""
+    shell = [body for language, body in code_blocks(text) if language in ("", "sh", "bash")]
+    lines = [line for body in shell for line in body.replace("\\\n", " ").splitlines()]
+    plain = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    for line in [*lines, *re.findall(r"`([^`\n]+)`", plain)]:
+        match = re.search(r"(?:^|[/ ])(?:rank-rl|-m rank_rl) +(.*)", line.partition(" # ")[0])
+        if match:
+            yield shlex.split(re.split(r" [|>&]", match[1])[0])
+
+
+@every_page
+def test_commands_exist(page: Path) -> None:
+    group: Any = typer.main.get_command(app)
+    known = {o for p in group.params for o in p.opts} | {"--help", "-h"}
+    for words in commands(page.read_text(encoding="utf-8")):
+        if words[0].startswith("-"):
+            assert words[0] in known, words
+            continue
+        for name in words[0].split("|"):
+            assert name in group.commands, words
+        own = group.commands[words[0].split("|")[0]].params
+        options = {o for p in own for o in [*p.opts, *p.secondary_opts]} | {"--help", "-h"}
+        for word in words[1:]:
+            if word.startswith("--"):
+                assert word.partition("=")[0] in options, words
+            if word.startswith(("recipes/", "accelerate_configs/")):
+                assert (ROOT / word).exists(), words
+
+
+@every_page
+def test_make_targets_exist(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
+    text = page.read_text(encoding="utf-8")
+    lines = [line for _, body in code_blocks(text) for line in body.splitlines()]
+    for line in [*lines, *re.findall(r"`(make [^`\n]+)`", text)]:
+        match = re.match(r"(?:.* && )?make ([a-z-]+)", line)
+        if match:
+            assert match[1] in targets, line
+
+
+@every_page
+def test_python_and_yaml_examples_parse(page: Path) -> None:
+    for language, body in code_blocks(page.read_text(encoding="utf-8")):
+        if language == "python":
+            compile(body, str(page), "exec")
+        if language == "yaml":
+            # Several one-line forms of a section may stand in one block.
+            again = re.split(r"^(?=data: \{)", body, flags=re.MULTILINE)
+            assert all(isinstance(yaml.safe_load(part), dict) for part in again if part.strip())
+
+
+@every_page
+def test_links_and_table_blocks_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+    plain = re.sub(r"`[^`\n]*`", "", text)
+    for target in re.findall(r"<!-- table:(\S+) -->", plain):
+        # The result itself may not be there yet; the tool reads it relative to the page.
+        assert (page.parent / target).resolve().parent == ROOT / "results", target
+    assert plain.count("<!-- table:") == plain.count("<!-- /table -->")
+
+
+def test_quickstart_prompt_is_shown_as_it_is() -> None:
+    text = (ROOT / "recipes" / "quickstart" / "README.md").read_text(encoding="utf-8")
+    (block,) = (body for _, body in code_blocks(text) if body.startswith("<|im_start|>system"))
+    question = re.search(r"^Question: (.*)$", block, flags=re.MULTILINE)
+    passage = re.search(r"^Passage: (.*)<\|im_end\|>$", block, flags=re.MULTILINE)
+    assert question and passage
+    view = numbered(
+        Query(qid="q", text=question[1]), [Candidate(docid="d", text=passage[1], rank=1)]
+    )
+    fmt = formats.make(load(ROOT / "recipes" / "quickstart" / "score.yaml").spec.format)
+    (prompt,) = fmt.prompts(view)
+    turns = [f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in prompt.messages]
+    assert "".join(turns) + f"<|im_start|>assistant\n{prompt.prefill}" in block
+    answer = block.rpartition(prompt.prefill)[2].removesuffix("\n")
+    assert fmt.parse(answer, view, prefill=prompt.prefill).status == "ok"

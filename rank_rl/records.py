@@ -174,9 +174,14 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """An answer that scores docids, higher is better; ties allowed."""
+    """An answer that scores docids, higher is better; ties allowed.
+
+    ``unread`` names documents whose own answer could not be read. They keep their first-stage
+    positions, whereas a document that an answer merely leaves out comes last.
+    """
 
     values: Mapping[str, float]
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,8 +201,8 @@ class Outcome:
         """Total order of exactly the documents shown.
 
         The one completion policy: documents the answer leaves out follow in first-stage order,
-        tied scores are broken by first-stage rank, a failed outcome is the first-stage order
-        (the caller counts it).
+        unread ones keep their first-stage positions, tied scores are broken by first-stage rank,
+        a failed outcome is the first-stage order (the caller counts it).
         """
         base = view.by_first_stage()
         if isinstance(self.answer, Order):
@@ -205,9 +210,11 @@ class Outcome:
             named = [d for d in dict.fromkeys(self.answer.docids) if d in shown]
             return (*named, *(d for d in base if d not in set(named)))
         if isinstance(self.answer, Scores):
-            values = self.answer.values
+            values, unread = self.answer.values, set(self.answer.unread)
             floor = float("-inf")
-            return tuple(sorted(base, key=lambda d: -values.get(d, floor)))
+            read = [d for d in base if d not in unread]
+            following = iter(sorted(read, key=lambda d: -values.get(d, floor)))
+            return tuple(d if d in unread else next(following) for d in base)
         return base
 
 

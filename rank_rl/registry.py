@@ -74,8 +74,12 @@ def build(kind: str, name: str, params: Mapping[str, Any], table: Mapping[str, s
         raise RecipeError(str(error), where=where) from error
 
 
-def need(package: str, extra: str) -> Any:
-    """Import an optional package, naming the extra to install when it is missing.
+def need(package: str, extra: str | None = None) -> Any:
+    """Import an optional package, saying how to install it when it is missing.
+
+    Args:
+        package: its name, which is also its module's.
+        extra: the extra of rank-rl that brings it; None when it is installed by itself.
 
     Raises:
         RecipeError: the package is not installed.
@@ -85,5 +89,5 @@ def need(package: str, extra: str) -> Any:
     except ImportError as error:
         raise RecipeError(
             f"package {package!r} is not installed",
-            remedy=f"pip install 'rank-rl[{extra}]'",
+            remedy=f"pip install 'rank-rl[{extra}]'" if extra else f"pip install {package}",
         ) from error

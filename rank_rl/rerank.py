@@ -20,7 +20,8 @@ from rank_rl.formats.budget import CutReport
 from rank_rl.generation import Generator
 from rank_rl.generation.asking import Asked, SlotAsker, TextAsker
 from rank_rl.generation.local import LocalGenerator
-from rank_rl.hub.contract import PromptContract, Readout
+from rank_rl.generation.readout import readout_for
+from rank_rl.hub.contract import PromptContract
 from rank_rl.models import loading
 from rank_rl.models.packed import PackedScorer
 from rank_rl.models.tokens import ChatTokens
@@ -99,8 +100,13 @@ class Reranker:
         max_new_tokens: most tokens of a generated answer or explanation.
         generator: what writes text; None is the loaded model, decoding greedily. As many views
             are asked together as it answers at once.
-        readout: ``expected`` ranks written scores by their expectation under the model's
-            probabilities; ``text`` takes them as written; slots are always read as slots.
+        readout: what counts as a document's score: ``score`` (label logits of slots),
+            ``expected`` (expected label value, or written scores by their expectation under the
+            model's probabilities), ``decoded`` (as written); ``auto`` is score for slots and
+            decoded otherwise.
+
+    Raises:
+        RecipeError: the format cannot be read out that way.
     """
 
     def __init__(
@@ -111,9 +117,10 @@ class Reranker:
         strategy: Strategy | StrategySpec | None = None,
         max_new_tokens: int = 256,
         generator: Generator | None = None,
-        readout: Readout = "text",
+        readout: str = "auto",
     ) -> None:
         self.loaded, self.fmt = loaded, fmt
+        self.readout = readout_for(fmt, readout)
         by_slots = hasattr(fmt, "slots")
         if strategy is None:
             strategy = StrategySpec(name="by_score" if by_slots else "single")
@@ -123,9 +130,10 @@ class Reranker:
         self.generator = generator or LocalGenerator(loaded, max_new_tokens=max_new_tokens)
         self.asker: SlotAsker | TextAsker
         if by_slots:
-            self.asker = SlotAsker(fmt, PackedScorer(loaded, fmt))  # type: ignore[arg-type]
+            scorer = PackedScorer(loaded, fmt)  # type: ignore[arg-type]
+            self.asker = SlotAsker(fmt, scorer, readout=self.readout)  # type: ignore[arg-type]
         else:
-            scored_by = loaded if readout == "expected" else None
+            scored_by = loaded if self.readout == "expected" else None
             tokens = ChatTokens(loaded.tokenizer)
             self.asker = TextAsker(fmt, self.generator, tokens, scored_by=scored_by)
 
@@ -148,10 +156,12 @@ class Reranker:
             device: a torch device or auto.
             format: another format than the contract's, or the format of a model without one.
             strategy: another strategy.
-            overrides: ``max_new_tokens``, ``generator``, ``readout``.
+            overrides: ``max_new_tokens``, ``generator``, ``readout`` (``auto`` keeps the
+                contract's).
 
         Raises:
             ModelError: the model, or its contract where none is given, is missing or wrong.
+            RecipeError: the format cannot be read out as asked for.
         """
         loaded = loading.load(ModelSpec(name=str(name), revision=revision), device=device)
         if isinstance(format, Mapping):
@@ -163,11 +173,9 @@ class Reranker:
         contract = PromptContract.read(loaded.path)
         fmt = formats.make(contract.format)
         contract.check(fmt, where=str(name))
-        overrides = {
-            "max_new_tokens": contract.max_new_tokens,
-            "readout": contract.readout,
-            **overrides,
-        }
+        overrides = {"max_new_tokens": contract.max_new_tokens, **overrides}
+        if overrides.get("readout", "auto") == "auto":
+            overrides["readout"] = contract.readout
         return cls(loaded=loaded, fmt=fmt, strategy=strategy or contract.strategy, **overrides)
 
     @property

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+Readout = Literal["auto", "score", "expected", "decoded"]
+
 
 class Spec(BaseModel):
     """Base of all sections: closed (no unknown key) and immutable."""
@@ -184,9 +186,17 @@ class StrategySpec(NamedSpec):
 
 
 class EvalSpec(Spec):
-    """Validation by really reranking held-out-from-train queries."""
+    """Validation by really reranking held-out-from-train queries.
+
+    ``readout`` is what counts as a document's score. Label slots: ``score`` is the label logits,
+    ``expected`` the expected label value, ``decoded`` the value of the label that greedy decoding
+    writes (a document where it writes no label keeps its first-stage position). Format scores:
+    ``decoded`` is the integers as written, ``expected`` their expectation. Orders are always
+    ``decoded``. ``auto`` is score for slots and decoded otherwise.
+    """
 
     strategy: StrategySpec = StrategySpec()
+    readout: Readout = "auto"
     metric: str = "ndcg@10"
     every: int = Field(default=0, ge=0, description="steps between validations; 0: at the end")
     max_new_tokens: int = Field(default=256, ge=1)
@@ -196,7 +206,8 @@ class SystemSpec(Spec):
     """One row of the benchmark.
 
     ``kind``: random, first_stage, perfect, slots (label slots, packed), text (generated answers)
-    or run (a TREC run file in ``path``).
+    or run (a TREC run file in ``path``). ``readout``: as in ``eval``; ``auto`` keeps the one saved
+    with the checkpoint.
     """
 
     name: str
@@ -205,6 +216,7 @@ class SystemSpec(Spec):
     path: str | None = None
     format: FormatSpec | None = None
     strategy: StrategySpec | None = None
+    readout: Readout = "auto"
     explain: int = Field(default=0, ge=0, description="write reasoning for the top k documents")
     max_new_tokens: int = Field(default=256, ge=1)
 
@@ -214,6 +226,8 @@ class SystemSpec(Spec):
             raise ValueError(f"system {self.name!r} of kind {self.kind} needs a model")
         if self.kind == "run" and not self.path:
             raise ValueError(f"system {self.name!r} of kind run needs a path")
+        if self.readout != "auto" and self.kind not in ("slots", "text"):
+            raise ValueError(f"system {self.name!r} of kind {self.kind} has no readout")
         return self
 
 

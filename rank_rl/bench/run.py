@@ -2,7 +2,8 @@
 
 Contract: means are over all test queries that have a relevant document; a query that a system
 leaves out counts as zero. ``result.json`` holds everything a table needs, per query, so that no
-number is ever typed by hand. Computing one system is ``systems``, printing is ``tables``.
+number is ever typed by hand, and no absolute path of this machine. Computing one system is
+``systems``, printing is ``tables``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import rank_rl
 from rank_rl import data
 from rank_rl.bench import stats, tables
 from rank_rl.bench.measures import Judgements, PerQuery, measure
-from rank_rl.bench.setting import Models
+from rank_rl.bench.setting import Models, setting
 from rank_rl.bench.systems import Paths, SystemRun, compute
 from rank_rl.data import Collection
 from rank_rl.data.files import write_lines
@@ -40,8 +41,8 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
         info: hash, versions and git state, copied into the result.
 
     Returns:
-        A summary: the ``table`` (rows for printing), ``steps``, and the paths of ``result``,
-        ``runs`` and ``exchanges``. Other processes than the first return nothing.
+        A summary: the ``table`` (rows for printing), its ``legend``, ``steps``, and the paths of
+        ``result``, ``runs`` and ``exchanges``. Other processes than the first return nothing.
 
     Raises:
         RankRLError: recipe, data, a model or the disk is wrong; finished systems are kept.
@@ -54,6 +55,9 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     if not collection.test:
         raise DataError("no test queries", where=f"data source {spec.data.source!r}")
     judgements = Judgements.of(collection.test)
+    for system in bench.systems:
+        if system.model is not None:
+            setting(system, spec)  # a missing checkpoint of the last system is found here
     models = Models(spec)
     runs: dict[str, SystemRun] = {}
     values: dict[str, PerQuery] = {}
@@ -76,6 +80,7 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     write_lines(out_dir / RESULT, [json.dumps(result, indent=1, ensure_ascii=False)])
     return {
         "table": tables.rows(result),
+        "legend": tables.legend(result),
         "steps": tables.step_lines(result),
         "queries": result["queries"],
         "result": str(out_dir / RESULT),
@@ -132,17 +137,34 @@ def _facts(
 ) -> dict[str, Any]:
     return {
         "name": spec.run.name,
-        "recipe": {"path": str(info.get("path", "")), "hash": str(info.get("hash", ""))},
+        "recipe": {
+            "path": portable(str(info.get("path", ""))),
+            "hash": str(info.get("hash", "")),
+        },
         "seed": spec.run.seed,
         "rank_rl": rank_rl.__version__,
         "versions": dict(info.get("versions") or {}),
         "git": info.get("git"),
-        "data": {"name": collection.name, **collection.provenance},
+        "data": portable({"name": collection.name, **collection.provenance}),
         "metrics": list(spec.bench.metrics) if spec.bench else [],
         "queries": len(judgements.grades),
         "queries_without_relevant": judgements.without_relevant,
         "resamples": spec.bench.samples if spec.bench else 0,
     }
+
+
+def portable(value: Any) -> Any:
+    """A JSON value without absolute paths: relative to here, or else their last two parts."""
+    if isinstance(value, Mapping):
+        return {portable(k): portable(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [portable(v) for v in value]
+    if not isinstance(value, str) or not Path(value).is_absolute():
+        return value
+    path, here = Path(value), Path.cwd()
+    if path.is_relative_to(here):
+        return path.relative_to(here).as_posix()
+    return "/".join(path.relative_to(path.anchor).parts[-2:])
 
 
 def _row(
@@ -163,7 +185,7 @@ def _row(
             for m, v in values.items()
         },
         "missing_queries": sum(q not in run.rankings[0] for q in judgements.grades),
-        "model": run.model,
+        "model": portable(run.model),
         "setting": run.setting,
         "statuses": run.statuses,
         "failure_rate": _rate(run.statuses, "failed"),

@@ -16,10 +16,11 @@ import rank_rl
 from rank_rl import formats
 from rank_rl.data import Collection
 from rank_rl.errors import RecipeError
-from rank_rl.hub.contract import FILE, PromptContract, Readout
+from rank_rl.generation.readout import readout_for
+from rank_rl.hub.contract import FILE, PromptContract
 from rank_rl.models.sources import locate
 from rank_rl.records import RankingTask
-from rank_rl.specs import FormatSpec, RecipeSpec, StrategySpec, SystemSpec
+from rank_rl.specs import FormatSpec, Readout, RecipeSpec, StrategySpec, SystemSpec
 
 if TYPE_CHECKING:
     from rank_rl.models.loading import Loaded
@@ -67,7 +68,7 @@ def setting(system: SystemSpec, spec: RecipeSpec) -> Setting:
     is skipped when it does not answer in the system's kind.
 
     Raises:
-        RecipeError: no format fits.
+        RecipeError: no format fits, or it cannot be read out as asked for.
         ModelError: the checkpoint's wording is not the installed one.
     """
     contract = _contract(system)
@@ -85,11 +86,15 @@ def setting(system: SystemSpec, spec: RecipeSpec) -> Setting:
     own = contract if contract and contract.format.name == chosen.name else None
     if own and chosen == own.format:
         own.check(formats.make(chosen), where=f"model {system.model!r}")
+    # The recipe's readout is meant for the recipe's format.
+    saved = own.readout if own else spec.eval.readout if chosen.name == spec.format.name else "auto"
+    where = f"bench.systems {system.name!r}: readout"
+    wanted = saved if system.readout == "auto" else system.readout
     fallback = StrategySpec(name="by_score") if slots else spec.eval.strategy
     return Setting(
         format=chosen,
         strategy=system.strategy or (own.strategy if own else fallback),
-        readout=own.readout if own else "slots" if slots else "text",
+        readout=readout_for(formats.make(chosen), wanted, where=where),
         contract=contract.hash if contract else "",
     )
 

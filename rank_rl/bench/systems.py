@@ -21,7 +21,8 @@ from rank_rl.bench.traces import trace
 from rank_rl.data import Collection, trec
 from rank_rl.data.files import write_lines
 from rank_rl.errors import ModelError
-from rank_rl.records import Ranking, RankingTask
+from rank_rl.formats import tags
+from rank_rl.records import Outcome, Ranking, RankingTask
 from rank_rl.seeds import rng
 from rank_rl.specs import RecipeSpec, SystemSpec
 
@@ -41,10 +42,11 @@ class SystemRun:
         rankings: query id → order; ``random`` has several runs, the others one.
         costs: query id → calls, depth, prompt_tokens, completion_tokens, seconds.
         statuses: parse statuses, summed; empty when nothing was parsed.
-        explanations: how many were written, malformed, and cut off; empty when none.
+        explanations: how many were written, malformed, and cut off; notes of slots, or the
+            reasoning of every text answer in mode reason; empty when none.
         cuts: what the document budget cut.
         model: name, revision and contract hash of the model, if any.
-        setting: format version, mode and strategy, if any.
+        setting: format version, mode, strategy and readout, if any.
     """
 
     key: str
@@ -142,7 +144,7 @@ def _ask(
         rankings=[{r.ranking.qid: r.ranking for r in results}],
         costs={r.ranking.qid: _cost(r) for r in results},
         statuses=dict(statuses),
-        explanations=_explanations(results) if system.explain else {},
+        explanations=_explanations(system, fmt.mode, results),
         cuts=asdict(reranker.cuts),
         model={"name": loaded.name, "revision": loaded.revision, "contract": how.contract},
         setting={
@@ -165,13 +167,24 @@ def _cost(result: TaskResult) -> dict[str, float]:
     }
 
 
-def _explanations(results: Sequence[TaskResult]) -> dict[str, int]:
+def _explanations(system: SystemSpec, mode: str, results: Sequence[TaskResult]) -> dict[str, int]:
+    """Notes of slots; reasoning of text answers, malformed when its tags are or it is empty."""
     notes = [note for result in results for note in result.notes.values()]
+    written = [(bool(note.issues), note.completion) for note in notes]
+    if system.kind == "text" and mode == "reason":
+        answers = [exchange for result in results for exchange in result.exchanges]
+        written = [(_bad_reasoning(answer.outcome), answer.completion) for answer in answers]
+    if not written:
+        return {}
     return {
-        "written": len(notes),
-        "malformed": sum(bool(note.issues) for note in notes),
-        "cut_off": sum(note.completion.finish == "length" for note in notes),
+        "written": len(written),
+        "malformed": sum(bad for bad, _ in written),
+        "cut_off": sum(completion.finish == "length" for _, completion in written),
     }
+
+
+def _bad_reasoning(outcome: Outcome) -> bool:
+    return not outcome.reasoning.strip() or not tags.ISSUES.isdisjoint(outcome.issues)
 
 
 def _given(

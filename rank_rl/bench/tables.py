@@ -21,12 +21,18 @@ _BLOCK = re.compile(
     r"(?P<open><!-- table:(?P<path>[^ >]+) -->\n)(?P<body>.*?)(?P<close><!-- /table -->)", re.DOTALL
 )
 Row = dict[str, Any]
+LEVEL = 0.05
+# What one answer of a kind is, of which a share could not be read.
+_PARSED = {"slots": "of slots", "text": "of answers"}
 
 
 def rows(result: Mapping[str, Any]) -> list[Row]:
-    """One row a system: metrics, interval of the first metric, p-values, failures, cost."""
+    """One row a system: metrics with interval and marks, p-values, readout, failures, cost.
+
+    The p-values of the first metric have columns of their own; ``legend`` explains the marks.
+    """
     metrics: Sequence[str] = result["metrics"]
-    baselines = list(dict.fromkeys(c["baseline"] for c in result["comparisons"]))
+    letters, marks = _letters(result), _marks(result)
     pvalues = {
         (c["baseline"], c["system"]): c["p_holm"]
         for c in result["comparisons"]
@@ -35,15 +41,42 @@ def rows(result: Mapping[str, Any]) -> list[Row]:
     table = []
     for system in result["systems"]:
         row: Row = {"system": system["name"]}
-        for number, metric in enumerate(metrics):
+        for metric in metrics:
             found = system["metrics"][metric]
-            row[metric] = f"{found['mean']:.3f}"
-            if number == 0:
-                row["95 % interval"] = f"{found['low']:.3f} to {found['high']:.3f}"
-        for baseline in baselines:
-            row[f"p vs {baseline}"] = _p(pvalues.get((baseline, system["name"])))
+            mark = marks.get((metric, system["name"]), "")
+            value = f"{found['mean']:.3f} ({found['low']:.3f}-{found['high']:.3f}) {mark}"
+            row[f"{metric} (95 % CI)"] = value.strip()
+        for baseline, letter in letters.items():
+            row[f"p vs {baseline} ({letter})"] = _p(pvalues.get((baseline, system["name"])))
         table.append({**row, **_costs(system)})
     return table
+
+
+def legend(result: Mapping[str, Any]) -> list[str]:
+    """What the marks and p-values of the table mean, one line a baseline."""
+    return [
+        f"{letter}: {baseline}; +{letter} better, -{letter} worse (paired randomisation test, "
+        f"p < {LEVEL} after Holm's correction, whose p for {result['metrics'][0]} has a column)"
+        for baseline, letter in _letters(result).items()
+    ]
+
+
+def _letters(result: Mapping[str, Any]) -> dict[str, str]:
+    """A letter for every baseline."""
+    names = dict.fromkeys(c["baseline"] for c in result["comparisons"])
+    return {name: chr(ord("a") + i) for i, name in enumerate(names)}
+
+
+def _marks(result: Mapping[str, Any]) -> dict[tuple[str, str], str]:
+    """(metric, system) → ``+a-b``: significantly better than baseline a, worse than b."""
+    letters = _letters(result)
+    marks: dict[tuple[str, str], str] = {}
+    for c in result["comparisons"]:
+        if c["p_holm"] < LEVEL:
+            sign = "+" if c["difference"] > 0 else "-"
+            place = c["metric"], c["system"]
+            marks[place] = marks.get(place, "") + sign + letters[c["baseline"]]
+    return marks
 
 
 def step_lines(result: Mapping[str, Any]) -> list[str]:
@@ -66,9 +99,10 @@ def markdown(table: Sequence[Row]) -> str:
 
 
 def block(result: Mapping[str, Any]) -> str:
-    """A whole README block: table, steps, and the line that says where it comes from."""
+    """A whole README block: table, legend, steps, and the line that says where it comes from."""
     lines = [markdown(rows(result)), ""]
-    lines += [f"- {line}" for line in step_lines(result)] + ([""] if result["steps"] else [])
+    listed = [*legend(result), *step_lines(result)]
+    lines += [f"- {line}" for line in listed] + ([""] if listed else [])
     recipe = result["recipe"]
     lines.append(
         f"{result['queries']} test queries of {result['data']['name']}, seed {result['seed']}, "
@@ -106,12 +140,15 @@ def regenerate(path: Path) -> int:
 def _costs(system: Mapping[str, Any]) -> Row:
     costs = system["costs"]
     failures, notes = system["failure_rate"], system["explanations"]
+    unit = _PARSED.get(system["kind"], "")
+    bad = notes["malformed"] / notes["written"] if notes.get("written") else None
     return {
-        "unreadable": "" if failures is None else f"{failures:.1%}",
-        "bad notes": f"{notes['malformed'] / notes['written']:.1%}" if notes.get("written") else "",
-        "tokens in": f"{costs['prompt_tokens']:.0f}" if costs else "",
-        "tokens out": f"{costs['completion_tokens']:.0f}" if costs else "",
-        "calls": f"{costs['calls']:.1f}" if costs else "",
+        "readout": system["setting"].get("readout", ""),
+        "parse failures": "" if failures is None else f"{failures:.1%} {unit}",
+        "malformed explanations": "" if bad is None else f"{bad:.1%}",
+        "tokens in / query": f"{costs['prompt_tokens']:.0f}" if costs else "",
+        "tokens out / query": f"{costs['completion_tokens']:.0f}" if costs else "",
+        "calls / query": f"{costs['calls']:.1f}" if costs else "",
         "s / query": f"{costs['seconds']:.2f}" if costs else "",
     }
 

@@ -61,15 +61,16 @@ def token_counter(name: str) -> tuple[Counter, str]:
     from rank_rl.models import loading, sources
     from rank_rl.models.tokens import ChatTokens
 
+    here = name.startswith("pip:") or Path(name).expanduser().exists()
+    if not here and name.count("/") != 1:  # a folder that a stage before this one will write
+        return Words(), f"counted in words, because {name} is not there yet (tokens are more)"
     try:
-        if name.startswith("pip:") or Path(name).expanduser().exists():
-            source = sources.locate(name)
-        else:
-            source = sources.Source(name=name, path=Path(name), revision="")
+        remote = sources.Source(name=name, path=Path(name), revision="")
+        source = sources.locate(name) if here else remote
         return ChatTokens(loading.load_tokenizer(source)), f"counted with the tokenizer of {name}"
     except ModelError as error:
         line(f"no tokenizer: {error.line()}")
-        return Words(), "counted in words, because the model is not there yet (tokens are more)"
+        return Words(), "counted in words (tokens are more)"
 
 
 def show_budget(

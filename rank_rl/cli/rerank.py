@@ -38,6 +38,9 @@ def rerank(
     explain: Annotated[
         bool, typer.Option("--explain/--no-explain", help="Write the reasoning too.")
     ] = True,
+    readout: Annotated[
+        str, typer.Option(help="score, expected or decoded; auto is as the checkpoint says.")
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
 ) -> None:
     """Rerank documents for a query, or a whole TREC run."""
@@ -45,7 +48,7 @@ def rerank(
         files = (run, _given(corpus, "--corpus"), _given(queries, "--queries"))
         target = _given(output, "--output")
         tasks = read_run_tasks(*files, depth=top_k)
-        _rerank_run(_load(model), tasks, target, exchanges)
+        _rerank_run(_load(model, readout), tasks, target, exchanges)
         return
     if query is None or documents is None:
         raise RecipeError(
@@ -54,7 +57,7 @@ def rerank(
             expected="--query and --documents, or --run, --corpus, --queries and --output",
         )
     found = read_documents(documents)
-    results = _load(model).rank(query, found, top_k=top_k, explain=explain)
+    results = _load(model, readout).rank(query, found, top_k=top_k, explain=explain)
     _show(results, as_json=as_json)
 
 
@@ -64,10 +67,10 @@ def _given(path: Path | None, option: str) -> Path:
     return path
 
 
-def _load(model: str) -> Reranker:
+def _load(model: str, readout: str) -> Reranker:
     from rank_rl.rerank import Reranker
 
-    return Reranker.from_pretrained(model)
+    return Reranker.from_pretrained(model, readout=readout)
 
 
 def read_documents(source: str) -> list[dict[str, str]]:

@@ -76,7 +76,7 @@ def _report(pipeline: Pipeline, clock: Clock) -> None:
     """The end of a run: the table, where everything is, what it took, what to type next."""
     summaries = {step.stage: step.summary() for step in pipeline.steps}
     bench = summaries.get("bench", {})
-    show_summary({key: bench[key] for key in ("table", "steps") if bench.get(key)})
+    show_summary({key: bench[key] for key in ("table", "legend", "steps") if bench.get(key)})
     for step in pipeline.steps:
         line(f"{step.stage}: {step.out_dir}")
         for key, value in summaries[step.stage].items():

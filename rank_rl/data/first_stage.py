@@ -8,6 +8,7 @@ neither the order of a file nor the spelling of an id may put relevant documents
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,8 @@ class BM25:
 
         if not documents:
             raise DataError("BM25 needs at least one document", where="corpus")
+        # bm25s logs everything to everyone: it sets its own level to DEBUG when imported.
+        logging.getLogger("bm25s").setLevel(logging.WARNING)
         # Sorted once by the tie order: a stable sort by score then breaks ties by itself.
         self.docids = sorted(documents, key=lambda d: (seeds.derive(0, "tie", d), d))
         self._position = {docid: i for i, docid in enumerate(self.docids)}

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Protocol
 from rank_rl.formats.base import Format, chat
 from rank_rl.formats.budget import CutReport, TokenCounter, fit
 from rank_rl.generation import Generator
-from rank_rl.generation.readout import read_slots, with_expected
-from rank_rl.records import Completion, Exchange, Outcome, Prompt, View
+from rank_rl.generation.readout import check_texts, read_slots, with_expected
+from rank_rl.models.tokens import ChatTokens
+from rank_rl.records import Completion, Exchange, Outcome, Prompt, Scores, View
+from rank_rl.specs import Readout
 
 if TYPE_CHECKING:
     from rank_rl.formats.slots import SlotFormat
@@ -90,7 +92,14 @@ class TextAsker:
         self.cuts = CutReport()
 
     def ask(self, views: Sequence[View]) -> list[Asked]:
-        """One generated answer a view, in order."""
+        """One generated answer a view, in order.
+
+        Raises:
+            ModelError: expected scores are wanted and a score is not one token of the model.
+        """
+        if self.scored_by is not None and views:
+            tokens = ChatTokens(self.scored_by.tokenizer)
+            check_texts(tokens, self.fmt.label_texts(views[0]))
         fitted, self.cuts = fit_all(views, self.tokens, self.fmt, self.cuts)
         prompts = [self.fmt.render(view) for view in fitted]
         completions = self.generator.generate(prompts)
@@ -114,10 +123,19 @@ class TextAsker:
 
 
 class SlotAsker:
-    """Reads the label slot of every document; nothing is generated."""
+    """Reads the label slot of every document; nothing is generated.
 
-    def __init__(self, fmt: SlotFormat, scorer: PackedScorer) -> None:
-        self.fmt, self.scorer = fmt, scorer
+    Args:
+        fmt: the format whose slots are read.
+        scorer: what reads them.
+        readout: ``score`` (label logits), ``expected`` (expected label value) or ``decoded`` (the
+            label that greedy decoding writes; none leaves the document unread).
+    """
+
+    def __init__(
+        self, fmt: SlotFormat, scorer: PackedScorer, *, readout: Readout = "score"
+    ) -> None:
+        self.fmt, self.scorer, self.readout = fmt, scorer, readout
         self.cuts = CutReport()
 
     def ask(self, views: Sequence[View]) -> list[Asked]:
@@ -131,9 +149,6 @@ class SlotAsker:
         ]
 
     def _asked(self, view: View, reading: SlotReading, rate: float) -> Asked:
-        # The likeliest label stands for the decoded one, so that a model which would write
-        # something else still ranks by its label logits; the slot counts as failed.
-        outcome = self.fmt.to_outcome(view, reading.best(), reading.scores, {})
         prompt = self.fmt.slots(view)
         said = zip(view.labels, reading.greedy, strict=True)
         failed = sum(token not in prompt.labels for token in reading.greedy)
@@ -150,10 +165,23 @@ class SlotAsker:
             view=view,
             prompt=Prompt(messages=shown, prefill=prompt.lead),
             completion=completion,
-            outcome=outcome,
+            outcome=self._outcome(view, reading),
         )
         statuses = {"ok": len(reading.greedy) - failed, "failed": failed}
         return Asked(exchange=exchange, statuses=statuses, reading=reading)
+
+    def _outcome(self, view: View, reading: SlotReading) -> Outcome:
+        if self.readout != "decoded":
+            # The likeliest label stands for the decoded one, so that a model which would write
+            # something else still ranks by its label logits; the slot counts as failed.
+            scores = reading.expected if self.readout == "expected" else reading.scores
+            return self.fmt.to_outcome(view, reading.best(), scores, {})
+        said = [token if token in self.fmt.labels else None for token in reading.greedy]
+        outcome = self.fmt.to_outcome(view, said, None, {})
+        if not isinstance(outcome.answer, Scores):
+            return outcome
+        unread = tuple(d for d, label in zip(view.docids, said, strict=True) if label is None)
+        return replace(outcome, answer=replace(outcome.answer, unread=unread))
 
     def explain_prompt(self, asked: Asked, docid: str) -> Prompt:
         """The chat of one document with its likeliest label already written."""

@@ -1,4 +1,4 @@
-"""Expected scores: what a model would have said at each score of its answer, not only what it did.
+"""Readouts: what counts as a document's score, and expected scores off a written answer.
 
 Small models know more than their decoded integers say (Zhuang et al., 2023, "Beyond yes and no"):
 one pass over prompt and answer gives the probability of every admissible score at each place where
@@ -10,17 +10,46 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from rank_rl.errors import ModelError, RecipeError
 from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import Outcome, Prompt, Scores, View
+from rank_rl.specs import Readout
 
 if TYPE_CHECKING:
     from rank_rl.formats.base import Format
     from rank_rl.models.loading import Loaded
 
 Slots = dict[str, dict[str, float]]
+# What checkpoints of the first days call score and decoded.
+_FORMER: dict[str, Readout] = {"slots": "score", "text": "decoded"}
+
+
+def readout_for(fmt: Format, wanted: str = "auto", *, where: str = "readout") -> Readout:
+    """The readout of a format that a recipe or a checkpoint asks for; never ``auto``.
+
+    Args:
+        fmt: the format; ``auto`` is score for label slots and decoded for written answers.
+        wanted: a name of ``rank_rl.specs.Readout``, or ``slots`` or ``text`` of a checkpoint.
+        where: the key to blame.
+
+    Raises:
+        RecipeError: no such readout, or the format cannot be read that way.
+    """
+    by_slots = hasattr(fmt, "slots")
+    if wanted == "auto":
+        return "score" if by_slots else "decoded"
+    known: dict[str, Readout] = {name: name for name in get_args(Readout)} | _FORMER
+    fits = {"score": by_slots, "expected": by_slots or hasattr(fmt, "slot_spans"), "decoded": True}
+    allowed = ["auto", *(name for name, fit in fits.items() if fit)]
+    if known.get(wanted) not in allowed:
+        raise RecipeError(
+            f"readout {wanted!r} with format {fmt.spec.name!r}",
+            where=where,
+            expected=f"one of {', '.join(allowed)}",
+        )
+    return known[wanted]
 
 
 def read_slots(loaded: Loaded, prompt: Prompt, text: str, fmt: Format, view: View) -> Slots:
@@ -36,6 +65,8 @@ def read_slots(loaded: Loaded, prompt: Prompt, text: str, fmt: Format, view: Vie
     Raises:
         RecipeError: the format has no such places.
         ModelError: a score takes more than one token of this model.
+
+    A place where the answer's spelling hides the score inside a longer token is left out.
     """
     if not hasattr(fmt, "slot_spans"):
         raise RecipeError(
@@ -47,17 +78,20 @@ def read_slots(loaded: Loaded, prompt: Prompt, text: str, fmt: Format, view: Vie
     if not spans:
         return {}
     tokens = ChatTokens(loaded.tokenizer)
+    texts = fmt.label_texts(view)
+    check_texts(tokens, texts)
     ids, offsets = _with_offsets(loaded, answer)
     start = tokens.encode_prompt(replace(prompt, prefill=""))
     places: dict[str, tuple[int, list[int]]] = {}
-    texts = fmt.label_texts(view)
     for label, (begin, _) in spans.items():
         index = next((i for i, (_, end) in enumerate(offsets) if end > begin + shift), None)
         if index is not None:
-            glued = tokens.decode([ids[index]]).startswith(" ")
-            before = answer[: begin + shift].removesuffix(" " if glued else "")[-12:]
-            choices = _choice_ids(tokens, before, " " if glued else "", texts)
-            places[label] = len(start) + index - 1, choices
+            glue = " " if tokens.decode([ids[index]]).startswith(" ") else ""
+            before = answer[: begin + shift].removesuffix(glue)[-12:]
+            choices = [_choice_id(tokens, before, glue + text) for text in texts]
+            found = [choice for choice in choices if choice is not None]
+            if len(found) == len(texts):
+                places[label] = len(start) + index - 1, found
     rows = _logprobs(loaded, start + ids, [at for at, _ in places.values()])
     return {
         label: dict(zip(texts, (row[i] for i in choices), strict=True))
@@ -92,20 +126,26 @@ def _with_offsets(loaded: Loaded, text: str) -> tuple[list[int], list[tuple[int,
     return list(encoded["input_ids"]), list(encoded["offset_mapping"])
 
 
-def _choice_ids(tokens: ChatTokens, before: str, glue: str, texts: Sequence[str]) -> list[int]:
-    """The token that each text becomes behind ``before``."""
-    stem = tokens.encode(before)
-    ids = []
+def check_texts(tokens: ChatTokens, texts: Sequence[str]) -> None:
+    """Check that each score is one token where answers write it, with or without its space.
+
+    Raises:
+        ModelError: a score takes more than one token of this model.
+    """
     for text in texts:
-        both = tokens.encode(before + glue + text)
-        if len(both) != len(stem) + 1 or both[:-1] != stem:
+        ways = [('"[1]": ', text), ('"[1]":', f" {text}")]
+        if all(_choice_id(tokens, before, after) is None for before, after in ways):
             raise ModelError(
                 f"score {text!r} takes more than one token",
                 where="expected scores",
-                remedy="set format.params.max to 9 or less, or use the decoded scores",
+                remedy="set format.params.max to 9 or less, or use readout decoded",
             )
-        ids.append(both[-1])
-    return ids
+
+
+def _choice_id(tokens: ChatTokens, before: str, text: str) -> int | None:
+    """The single token that ``text`` becomes behind ``before``; None when it is not one."""
+    stem, both = tokens.encode(before), tokens.encode(before + text)
+    return both[-1] if both[:-1] == stem else None
 
 
 def _logprobs(loaded: Loaded, ids: list[int], positions: list[int]) -> list[list[float]]:

@@ -11,19 +11,19 @@ import hashlib
 import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 import rank_rl
 from rank_rl.errors import ModelError
+from rank_rl.generation.readout import readout_for
 from rank_rl.specs import FormatSpec, StrategySpec
 
 if TYPE_CHECKING:
     from rank_rl.formats.base import Format
 
 FILE = "rank_rl.json"
-Readout = Literal["slots", "text", "expected"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +34,8 @@ class PromptContract:
         format: the format with its mode and budgets.
         version: the wording the model was trained with, e.g. ``permutation/default@1``.
         strategy: how validation ranked with it.
-        readout: ``slots`` reads label probabilities, ``text`` generates answers, ``expected``
-            also generates them and ranks by the expected scores.
+        readout: what validation took as a document's score: ``score``, ``expected`` or
+            ``decoded``. Files of the first days say ``slots`` for score and ``text`` for decoded.
         stage: the stage that wrote the checkpoint (score, sft, grpo).
         base_model, base_revision: what the stage started from.
         recipe_hash, data: the recipe's hash and the name of the training collection.
@@ -47,7 +47,7 @@ class PromptContract:
     format: FormatSpec
     version: str
     strategy: StrategySpec
-    readout: Readout
+    readout: str
     stage: str = ""
     base_model: str = ""
     base_revision: str = ""
@@ -59,8 +59,12 @@ class PromptContract:
 
     @classmethod
     def of(cls, fmt: Format, strategy: StrategySpec, **known: Any) -> PromptContract:
-        """The contract of a format: label slots are read, other answers generated."""
-        known.setdefault("readout", "slots" if hasattr(fmt, "slots") else "text")
+        """The contract of a format; ``readout`` may be ``auto``.
+
+        Raises:
+            RecipeError: the format cannot be read out that way.
+        """
+        known["readout"] = readout_for(fmt, known.get("readout", "auto"))
         return cls(format=fmt.spec, version=fmt.version, strategy=strategy, **known)
 
     @property

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rank_rl.errors import RecipeError
 from rank_rl.losses.group import Loss
-from rank_rl.registry import resolve
+from rank_rl.registry import build
 from rank_rl.rewards.base import is_number
 from rank_rl.specs import LossSpec
 
@@ -53,12 +53,8 @@ def one(spec: LossSpec) -> Loss:
     Raises:
         RecipeError: an unknown name or parameter, or a value out of range.
     """
-    where = f"loss {spec.name!r}"
     if not is_number(spec.weight) or spec.weight < 0:
+        where = f"loss {spec.name!r}"
         raise RecipeError(f"weight {spec.weight!r}", where=where, expected="at least 0")
-    kind = resolve("loss", spec.name, TABLE)
-    try:
-        loss: Loss = kind(**spec.params)
-    except TypeError as error:
-        raise RecipeError(str(error), where=where) from error
+    loss: Loss = build("loss", spec.name, spec.params, TABLE)
     return loss

@@ -51,13 +51,14 @@ def votes(outcome: Outcome, view: View) -> dict[str, float] | None:
     """Scores by docid that an outcome casts for the documents shown; None when it failed.
 
     Scores are taken as they are; a document without a finite score gets one less than the lowest
-    score given, so that it comes last. An order becomes positions, 1 for the first and 0 for the
-    last; an order of a single document says nothing and casts no vote.
+    score given, so that it comes last; an unread one gets no vote. An order becomes positions, 1
+    for the first and 0 for the last; an order of a single document says nothing and casts no vote.
     """
     if not answered(outcome):
         return None
     if isinstance(outcome.answer, Scores):
-        given = {d: float(outcome.answer.values.get(d, math.nan)) for d in view.docids}
+        values, unread = outcome.answer.values, outcome.answer.unread
+        given = {d: float(values.get(d, math.nan)) for d in view.docids if d not in unread}
         finite = [v for v in given.values() if math.isfinite(v)]
         if not finite:
             return None

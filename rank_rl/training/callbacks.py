@@ -22,6 +22,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 
 from rank_rl import metrics
 from rank_rl.errors import RecipeError
+from rank_rl.models.packed_attention import choose
 from rank_rl.records import Grades, RankingTask
 from rank_rl.rerank import Reranker, TaskResult
 from rank_rl.training import common
@@ -70,6 +71,8 @@ class RerankCallback(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
+        if hasattr(stage.fmt, "slots"):
+            choose(stage.loaded.model)  # checked before a trainer wraps it in autocast
         self.trainer: Trainer | None = None
         self.name = stage.spec.eval.metric
         self.measure = measure(self.name)
@@ -160,6 +163,7 @@ class RerankCallback(TrainerCallback):  # type: ignore[misc]
                 fmt=self.stage.fmt,
                 strategy=self.stage.spec.eval.strategy,
                 max_new_tokens=self.stage.spec.eval.max_new_tokens,
+                readout=self.stage.spec.eval.readout,
             )
             found = reranker.rank_tasks(mine, progress=progress) if mine else []
         if share > 1:

@@ -23,6 +23,7 @@ from rank_rl import data, formats
 from rank_rl.data.sampling import sample_tasks
 from rank_rl.errors import DataError, RankRLError, StorageError
 from rank_rl.formats.budget import CutReport, fit
+from rank_rl.generation.readout import readout_for
 from rank_rl.hub.contract import PromptContract
 from rank_rl.models import loading
 from rank_rl.models.quiet import quiet, weight_bytes
@@ -102,6 +103,7 @@ def begin(name: str, spec: RecipeSpec, info: Mapping[str, Any]) -> Stage:
     with saving(out_dir):
         out_dir.mkdir(parents=True, exist_ok=True)
     fmt = formats.make(spec.format)
+    readout_for(fmt, spec.eval.readout, where="eval.readout")
     collection = data.load(spec.data, seed=spec.run.seed)
     if not collection.train:
         raise DataError("no training queries", where=f"data {collection.name!r}")
@@ -207,6 +209,7 @@ def contract(stage: Stage, **extra: Any) -> PromptContract:
     return PromptContract.of(
         stage.fmt,
         spec.eval.strategy,
+        readout=spec.eval.readout,
         stage=stage.name,
         base_model=stage.loaded.name,
         base_revision=stage.loaded.revision,

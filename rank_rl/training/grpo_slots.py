@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Any
 
 from rank_rl import losses, rewards, seeds
-from rank_rl.records import Completion, Order, Outcome, Scores
+from rank_rl.records import Completion, Order, Outcome, Scores, View
 from rank_rl.rewards.baselines import baselines
 from rank_rl.rewards.monitor import Judged, summary
 from rank_rl.specs import RecipeSpec
@@ -119,19 +119,18 @@ class SlotPolicy:
             actions = self.sample(group, torch.Generator().manual_seed(seed))
             logprobs = self.logprob(group, actions)
         judged = self.judge(actions.tolist(), example)
-        values = logprobs.new_tensor([j.scored.total for j in judged])
-        centred = values - values.mean()
-        spread = float(values.std(unbiased=False))
-        if spread < 1e-6:
-            centred = torch.zeros_like(centred)
-        elif self.spec.scale_advantages:
-            centred = centred / (spread + 1e-4)
-        report = {"reward": float(values.mean()), "reward_std": spread, **summary(judged)}
+        totals = [j.scored.total for j in judged]
+        mean, spread = fmean(totals), pstdev(totals)
+        scale = spread + 1e-4 if self.spec.scale_advantages else 1.0
+        # Rounding must not become a direction to learn in.
+        gains = [(t - mean) / scale if spread > 1e-6 else 0.0 for t in totals]
+        report = {"reward": mean, "reward_std": spread, **summary(judged)}
         for name in self.composite.names:
             paid = [v for j in judged if (v := j.scored.parts[name]) is not None]
             if paid:
                 report[f"rewards/{name}/mean"] = fmean(paid)
-        return Rollout(actions=actions, logprobs=logprobs, advantages=centred, report=report)
+        advantages = logprobs.new_tensor(gains)
+        return Rollout(actions=actions, logprobs=logprobs, advantages=advantages, report=report)
 
     def sample(self, group: SlotGroup, generator: torch.Generator) -> torch.Tensor:
         """(G, n) actions drawn from the slots as they are, on the CPU for the same everywhere."""
@@ -159,21 +158,25 @@ class SlotPolicy:
         return logprobs[slots, actions].sum(1)
 
     def judge(self, actions: Sequence[Sequence[int]], example: SlotExample) -> list[Judged]:
-        """The reward of every action of one view."""
-        orders = self.spec.action == "plackett_luce"
-        view, grades, blank = example.view, example.grades, Completion(text="")
-        lines = baselines(self.composite, view, grades, kind="order" if orders else "scores")
-        judged = []
-        for action in actions:
-            answer: Order | Scores
-            if orders:
-                answer = Order(docids=tuple(view.docids[i] for i in action))
-            else:
-                said = (self.values[label] for label in action)
-                answer = Scores(values=dict(zip(view.docids, said, strict=True)))
-            outcome = Outcome(status="ok", answer=answer)
-            scored = self.composite(outcome, view, grades, blank)
-            judged.append(
-                Judged(group=example.key, outcome=outcome, scored=scored, baselines=lines)
-            )
-        return judged
+        """The reward of every action of one view; what was drawn twice is judged once."""
+        lines = baselines(
+            self.composite,
+            example.view,
+            example.grades,
+            kind="order" if self.spec.action == "plackett_luce" else "scores",
+        )
+        known: dict[tuple[int, ...], Judged] = {}
+        for action in map(tuple, actions):
+            if action not in known:
+                outcome = Outcome(status="ok", answer=self._answer(action, example.view))
+                scored = self.composite(outcome, example.view, example.grades, Completion(text=""))
+                known[action] = Judged(
+                    group=example.key, outcome=outcome, scored=scored, baselines=lines
+                )
+        return [known[action] for action in map(tuple, actions)]
+
+    def _answer(self, action: Sequence[int], view: View) -> Order | Scores:
+        if self.spec.action == "plackett_luce":
+            return Order(docids=tuple(view.docids[i] for i in action))
+        said = (self.values[label] for label in action)
+        return Scores(values=dict(zip(view.docids, said, strict=True)))

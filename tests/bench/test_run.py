@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
+from rank_rl import formats
 from rank_rl.bench import tables
-from rank_rl.bench.run import run
+from rank_rl.bench.run import portable, run
 from rank_rl.data import trec
 from rank_rl.data.tasks import write_tasks
-from rank_rl.errors import RecipeError
+from rank_rl.errors import ModelError, RecipeError
+from rank_rl.hub.contract import PromptContract
 from rank_rl.records import Candidate, Query, Ranking, RankingTask
-from rank_rl.specs import RecipeSpec
+from rank_rl.specs import FormatSpec, RecipeSpec, StrategySpec
 
 INFO = {"hash": "abc123", "path": "recipes/x/bench.yaml", "versions": {"python": "3"}, "git": None}
 
@@ -95,6 +97,9 @@ def test_rows_files_and_statistics(recipe):
     assert sum(rows["slots"]["statuses"].values()) == 6 * 5
     assert rows["slots"]["costs"]["completion_tokens"] > 0 == len(rows["perfect"]["costs"])
     assert rows["slots"]["setting"]["format"].startswith("slots/")
+    assert rows["slots"]["setting"]["readout"] == "score"
+    assert rows["base"]["setting"]["readout"] == "decoded"
+    assert rows["base"]["explanations"] == {}  # mode answer has no reasoning
     per_query = result["per_query"]["slots"]["ndcg@10"]
     assert sum(per_query.values()) / 5 == pytest.approx(mean["slots"])
 
@@ -182,6 +187,148 @@ def test_names_kinds_and_formats_must_fit(recipe):
         bench(recipe)
 
 
+def strings(value: Any) -> list[str]:
+    """All strings of a JSON value but query ids."""
+    if isinstance(value, dict):
+        return [s for k, v in value.items() for s in [k, *strings(v)]]
+    return [s for v in value for s in strings(v)] if isinstance(value, list) else [str(value)]
+
+
+def test_no_path_of_this_machine_is_in_the_result(recipe, tiny_model_dir, tmp_path):
+    info = {**INFO, "path": str(tmp_path / "recipes" / "bench.yaml")}
+    result = json.loads(
+        Path(run(RecipeSpec.model_validate(recipe), info)["result"]).read_text(encoding="utf-8")
+    )
+    found = [s for s in strings(result) if s.startswith(("/", "~")) or str(tmp_path.parent) in s]
+    assert found == []
+    assert result["recipe"]["path"] == "recipes/bench.yaml"
+    names = {s["name"]: s["model"].get("name") for s in result["systems"]}
+    assert names["base"] == names["slots"] == f"{tiny_model_dir.parent.name}/tiny"
+
+
+def test_paths_are_told_as_from_here_or_by_their_end(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    given = {"a": str(tmp_path / "out" / "final"), "b": ["/x/y/z", "/z"], "c": "pip:x", "d": 3}
+    assert portable(given) == {"a": "out/final", "b": ["y/z", "z"], "c": "pip:x", "d": 3}
+
+
+def test_readouts_of_systems_come_from_recipe_checkpoint_and_eval(recipe, tiny_model_dir, tmp_path):
+    from rank_rl.bench.setting import setting
+
+    folder = Path(shutil.copytree(tiny_model_dir, tmp_path / "model"))
+    slots = FormatSpec(name="slots")
+    contract = PromptContract.of(
+        formats.make(slots), StrategySpec(name="by_score"), readout="decoded"
+    )
+    contract.write(folder)
+    recipe["format"] = {"name": "slots"}
+    recipe["eval"] = {"readout": "expected"}
+
+    def readout(**system: Any) -> str:
+        recipe["bench"]["systems"] = [{"name": "x", "kind": "slots", **system}]
+        spec = RecipeSpec.model_validate(recipe)
+        return setting(spec.bench.systems[0], spec).readout
+
+    assert readout(model=str(folder)) == "decoded"
+    assert readout(model=str(folder), readout="score") == "score"
+    assert readout(model=str(tiny_model_dir)) == "expected"
+    orders = {"name": "permutation"}
+    assert readout(model=str(tiny_model_dir), kind="text", format=orders) == "decoded"
+    with pytest.raises(RecipeError, match=r"systems 'x': readout: readout 'score' with format"):
+        readout(model=str(tiny_model_dir), kind="text", format=orders, readout="score")
+    with pytest.raises(ValueError, match="kind random has no readout"):
+        readout(kind="random", readout="score")
+
+
+def test_readouts_are_rows_of_their_own(recipe, tiny_model_dir):
+    graded = {"name": "slots", "params": {"labels": [" 0", " 1", " 2"]}}
+    recipe["bench"]["systems"] = [
+        {"name": r, "kind": "slots", "model": str(tiny_model_dir), "format": graded, "readout": r}
+        for r in ("score", "expected", "decoded")
+    ]
+    recipe["bench"].update(baselines=[], steps=[])
+    summary, result = bench(recipe)
+    assert [row["readout"] for row in summary["table"]] == ["score", "expected", "decoded"]
+    systems = {s["name"]: s for s in result["systems"]}
+    # An untrained model writes no label, so that nothing moves …
+    assert systems["decoded"]["failure_rate"] == 1.0
+    assert systems["decoded"]["metrics"]["ndcg@10"]["mean"] == pytest.approx(0.5)
+    # … and failures are counted alike whatever ranks.
+    assert systems["score"]["statuses"] == systems["decoded"]["statuses"]
+
+
+def test_reasoning_of_text_answers_is_an_explanation(recipe):
+    (base,) = [s for s in recipe["bench"]["systems"] if s["name"] == "base"]
+    base["format"] = {"name": "permutation", "mode": "reason"}
+    recipe["bench"].update(systems=[base], baselines=[], steps=[])
+    summary, result = bench(recipe)
+    written = result["systems"][0]["explanations"]
+    assert written == {"written": 6, "malformed": 6, "cut_off": 6}
+    (row,) = summary["table"]
+    assert row["malformed explanations"] == "100.0%"
+    assert row["parse failures"] == "100.0% of answers"
+
+
+def test_a_missing_checkpoint_is_found_before_anything_is_computed(recipe, tmp_path):
+    recipe["bench"]["systems"][-2]["model"] = str(tmp_path / "gone")
+    with pytest.raises(ModelError, match="no such folder"):
+        bench(recipe)
+    assert not Path(recipe["run"]["output_dir"]).exists()
+
+
+def interval(mean: float) -> dict[str, float]:
+    return {"mean": mean, "low": mean - 0.05, "high": mean + 0.05}
+
+
+def test_the_table_shows_intervals_marks_failures_and_costs():
+    costs = {"prompt_tokens": 812.4, "completion_tokens": 31.6, "calls": 2.0, "seconds": 0.314}
+    common = {"failure_rate": None, "explanations": {}, "costs": {}, "setting": {}, "kind": "run"}
+    systems = [
+        {"name": "bm25", **common, "metrics": {"map": interval(0.3), "mrr": interval(0.4)}},
+        {"name": "base", **common, "metrics": {"map": interval(0.1), "mrr": interval(0.2)}},
+        {
+            "name": "ours",
+            "kind": "slots",
+            "metrics": {"map": interval(0.5), "mrr": interval(0.4)},
+            "failure_rate": 0.012,
+            "explanations": {"written": 40, "malformed": 1, "cut_off": 0},
+            "costs": costs,
+            "setting": {"readout": "score"},
+        },
+    ]
+    compared = [
+        ("map", "bm25", "base", -0.2, 0.01),
+        ("map", "bm25", "ours", 0.2, 0.02),
+        ("map", "base", "ours", 0.4, 0.0004),
+        ("mrr", "bm25", "base", -0.2, 0.06),
+        ("mrr", "bm25", "ours", 0.0, 1.0),
+        ("mrr", "base", "ours", 0.2, 0.049),
+    ]
+    keys = ("metric", "baseline", "system", "difference", "p_holm")
+    comparisons = [dict(zip(keys, row, strict=True)) for row in compared]
+    result = {"metrics": ["map", "mrr"], "systems": systems, "comparisons": comparisons}
+    bm25, base, ours = tables.rows(result)
+    assert bm25["map (95 % CI)"] == "0.300 (0.250-0.350)"
+    assert base["map (95 % CI)"] == "0.100 (0.050-0.150) -a"
+    assert base["mrr (95 % CI)"] == "0.200 (0.150-0.250)"  # p 0.06 earns no mark
+    assert ours == {
+        "system": "ours",
+        "map (95 % CI)": "0.500 (0.450-0.550) +a+b",
+        "mrr (95 % CI)": "0.400 (0.350-0.450) +b",
+        "p vs bm25 (a)": "0.020",
+        "p vs base (b)": "< 0.001",
+        "readout": "score",
+        "parse failures": "1.2% of slots",
+        "malformed explanations": "2.5%",
+        "tokens in / query": "812",
+        "tokens out / query": "32",
+        "calls / query": "2.0",
+        "s / query": "0.31",
+    }
+    assert [line.partition(";")[0] for line in tables.legend(result)] == ["a: bm25", "b: base"]
+    assert "| ours | 0.500 (0.450-0.550) +a+b |" in tables.markdown([bm25, base, ours])
+
+
 def test_only_the_first_process_works(recipe, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     assert run(RecipeSpec.model_validate(recipe), INFO) == {}
@@ -201,8 +348,8 @@ def test_the_readme_table_comes_from_the_result(recipe, tmp_path):
     text = readme.read_text()
     assert text.startswith("# Title\n") and text.endswith("<!-- /table -->\nafter\n")
     assert "old" not in text
-    assert "| perfect | 1.000 | 1.000 to 1.000 |" in text
-    assert "| tokens in |" not in text  # no system asked a model
+    assert "| perfect | 1.000 (1.000-1.000) | 1.000 (1.000-1.000) |" in text
+    assert "tokens in" not in text  # no system asked a model
     assert "first stage → perfect: ndcg@10 +0.500 (+0.500 to +0.500, p " in text
     assert "5 test queries" in text and "`recipes/x/bench.yaml` (abc123)" in text
     tables.regenerate(readme)

@@ -73,6 +73,16 @@ def test_an_answer_without_scores_has_no_places(loaded):
     assert read_slots(loaded, fmt.render(VIEW), "no idea", fmt, VIEW) == {}
 
 
+def test_a_spelling_that_hides_a_score_leaves_its_place_out(loaded):
+    from rank_rl.generation.readout import read_slots
+
+    # 10 is one token behind a space only, so there is no choice between 0 … 10 without it.
+    found = read_slots(
+        loaded, scores(10).render(VIEW), '{"[1]": 7, "[2]":3, "[3]": 4}', scores(10), VIEW
+    )
+    assert list(found) == ["1", "3"]
+
+
 def test_scores_of_several_tokens_are_refused(loaded):
     from rank_rl.generation.readout import read_slots
 

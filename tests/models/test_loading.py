@@ -6,11 +6,12 @@ import importlib.util
 import json
 import resource
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
-from rank_rl.errors import ModelError, StorageError
+from rank_rl.errors import ModelError, RecipeError, StorageError
 from rank_rl.models import sources
 from rank_rl.specs import LoraSpec, ModelSpec
 
@@ -78,6 +79,13 @@ def test_damaged_weights_are_one_line(copied):
     (copied / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(ModelError, match="weights cannot be loaded"):
         load(ModelSpec(name=str(copied)))
+
+
+def test_packaged_weights_without_gguf_name_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gguf", None)  # its import fails
+    with pytest.raises(RecipeError, match=r"'gguf' is not installed \(pip install gguf\)"):
+        sources.convert_gguf(tmp_path / "x.gguf", tmp_path / "cache" / "x", name="pip:x")
+    assert not (tmp_path / "cache" / "x").exists()
 
 
 def test_a_file_is_no_model(tmp_path):

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from rank_rl import data, formats, generation, losses, registry, rewards, specs, strategies
+from rank_rl.bench import tables
 from rank_rl.cli.app import app
 from rank_rl.hub.contract import PromptContract
 from rank_rl.recipe import load
@@ -177,12 +178,14 @@ def test_sources_with_their_parameters() -> None:
         assert f"`params.{parameter}`" in section("Data sources")
 
 
-def test_stages_generators_and_wordings() -> None:
+def test_stages_generators_readouts_and_wordings() -> None:
     stages = section("Stages and what they need")
     for name in [*STAGES, "bench"]:
         assert f"`{name}`" in stages
     for name in generation.TABLE:
         assert f"`{name}`" in section("Generators")
+    for name in get_args(specs.Readout):
+        assert f"`{name}`" in section("Readouts")
     for file in (ROOT / "rank_rl" / "formats" / "wording").glob("*.yaml"):
         names = yaml.safe_load(file.read_text(encoding="utf-8"))
         assert rows("Formats")[file.stem][1] == ", ".join(f"`{name}`" for name in names)
@@ -206,7 +209,7 @@ def commands(text: str) -> Iterator[list[str]]:
     plain = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     for line in [*lines, *re.findall(r"`([^`\n]+)`", plain)]:
         match = re.search(r"(?:^|[/ ])(?:rank-rl|-m rank_rl) +(.*)", line.partition(" # ")[0])
-        if match:
+        if match and not match[1].startswith("STAGE "):
             yield shlex.split(re.split(r" [|>&]", match[1])[0])
 
 
@@ -262,7 +265,7 @@ def test_links_and_table_blocks_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"<!-- table:(\S+) -->", plain):
         # The result itself may not be there yet; the tool reads it relative to the page.
         assert (page.parent / target).resolve().parent == ROOT / "results", target
-    assert plain.count("<!-- table:") == plain.count("<!-- /table -->")
+    assert len(tables._BLOCK.findall(plain)) == plain.count("<!-- table:")
 
 
 def test_quickstart_prompt_is_shown_as_it_is() -> None:

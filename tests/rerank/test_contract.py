@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from rank_rl import formats
-from rank_rl.errors import ModelError
+from rank_rl.errors import ModelError, RecipeError
+from rank_rl.generation.readout import readout_for
 from rank_rl.hub.contract import PromptContract
 from rank_rl.specs import FormatSpec, StrategySpec
 
@@ -26,14 +27,25 @@ def test_written_and_read_back(tmp_path):
     one.write(tmp_path)
     again = PromptContract.read(tmp_path)
     assert again == one and again.hash == one.hash
-    assert (again.mode, again.readout) == ("reason", "text")
+    assert (again.mode, again.readout) == ("reason", "decoded")
     again.check(FORMAT)
 
 
-def test_slots_are_read_and_scores_may_be_expected():
+def test_the_readout_is_resolved_and_has_to_fit_the_format():
     slots = formats.make(FormatSpec(name="slots"))
-    assert PromptContract.of(slots, StrategySpec(name="by_score")).readout == "slots"
+    assert PromptContract.of(slots, StrategySpec(name="by_score")).readout == "score"
     assert contract(readout="expected").readout == "expected"
+    orders = formats.make(FormatSpec(name="permutation"))
+    with pytest.raises(RecipeError, match=r"readout 'expected' with.*one of auto, decoded"):
+        PromptContract.of(orders, StrategySpec(), readout="expected")
+
+
+def test_a_contract_of_the_first_days_is_read(tmp_path):
+    former = replace(contract(), readout="text")
+    former.write(tmp_path)
+    again = PromptContract.read(tmp_path)
+    assert again.hash == former.hash
+    assert readout_for(FORMAT, again.readout) == "decoded"
 
 
 def test_everything_counts_in_the_hash():

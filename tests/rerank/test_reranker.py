@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rank_rl import Reranker, formats
-from rank_rl.errors import DataError, ModelError
+from rank_rl.errors import DataError, ModelError, RecipeError
 from rank_rl.generation.canned import CannedGenerator
 from rank_rl.records import Candidate, Prompt, Query, RankingTask
 from rank_rl.specs import FormatSpec, ModelSpec, StrategySpec
@@ -156,6 +158,89 @@ def test_expected_scores_break_the_ties_of_written_ones(loaded):
     assert expected.ranking.docids == outcome.as_order(expected.exchanges[0].view)
 
 
+GRADED = FormatSpec(
+    name="slots", doc_tokens=16, params={"labels": [" 0", " 1", " 2"], "values": [0, 1, 3]}
+)
+
+
+def reread(loaded, monkeypatch, greedy: list[str], readout: str):
+    """A ranking of five documents in which greedy decoding writes the given tokens."""
+    from rank_rl.models.packed import PackedScorer
+
+    read = PackedScorer.score
+    monkeypatch.setattr(
+        PackedScorer,
+        "score",
+        lambda self, views: [replace(r, greedy=tuple(greedy)) for r in read(self, views)],
+    )
+    reranker = Reranker(loaded=loaded, fmt=formats.make(GRADED), readout=readout)
+    return reranker.rank_tasks([task()])[0]
+
+
+def test_expected_slots_rank_by_the_expected_label_value(loaded):
+    (result,) = Reranker(
+        loaded=loaded, fmt=formats.make(GRADED), readout="expected"
+    ).rank_tasks([task()])  # fmt: skip
+    (exchange,) = result.exchanges
+    expected = {}
+    for label, logprobs in exchange.completion.slots.items():
+        weights = {text: math.exp(lp) for text, lp in logprobs.items()}
+        mean = (weights[" 1"] + 3 * weights[" 2"]) / sum(weights.values())
+        expected[exchange.view.docid(label)] = mean
+    found = dict(zip(result.ranking.docids, result.ranking.scores, strict=True))
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert list(result.ranking.docids) == sorted(expected, key=lambda d: -expected[d])
+    (scored,) = Reranker(loaded=loaded, fmt=formats.make(GRADED)).rank_tasks([task()])
+    assert scored.ranking.scores != pytest.approx(result.ranking.scores, abs=1e-3)
+
+
+def test_tied_decoded_labels_keep_first_stage_order(loaded, monkeypatch):
+    result = reread(loaded, monkeypatch, [" 0", " 2", " 0", " 2", " 1"], "decoded")
+    assert result.ranking.docids == ("d1", "d3", "d4", "d0", "d2")
+    assert result.ranking.scores == (3.0, 3.0, 1.0, 0.0, 0.0)
+    assert result.exchanges[0].outcome.status == "ok" and result.statuses["failed"] == 0
+
+
+def test_a_slot_without_a_label_keeps_its_position_and_is_counted(loaded, monkeypatch):
+    result = reread(loaded, monkeypatch, [" 0", "The", " 1", " 2", "?"], "decoded")
+    assert result.ranking.docids == ("d3", "d1", "d2", "d0", "d4")
+    assert result.statuses == {"ok": 3, "repaired": 0, "failed": 2}
+    outcome = result.exchanges[0].outcome
+    assert outcome.answer.unread == ("d1", "d4")
+    assert outcome.as_order(result.exchanges[0].view) == result.ranking.docids
+
+
+def test_slots_without_any_label_are_the_first_stage(loaded, monkeypatch):
+    result = reread(loaded, monkeypatch, ["The"] * 5, "decoded")
+    assert result.ranking.docids == ("d0", "d1", "d2", "d3", "d4")
+    assert result.statuses["failed"] == 5 and result.exchanges[0].outcome.status == "failed"
+
+
+def test_an_untrained_model_decodes_no_label(loaded):
+    # What greedy decoding writes is read off the model itself here.
+    (result,) = Reranker(loaded=loaded, fmt=formats.make(SLOTS), readout="decoded").rank_tasks(
+        [task()]
+    )
+    said = [line.partition("]")[2] for line in result.exchanges[0].completion.text.split("\n")]
+    assert result.statuses["failed"] == sum(s not in (" yes", " no") for s in said) > 0
+
+
+@pytest.mark.parametrize(
+    ("spec", "readout"), [(LIST, "score"), (LIST, "expected"), (SLOTS, "greedy")]
+)
+def test_a_readout_that_does_not_fit_is_refused(loaded, spec, readout):
+    with pytest.raises(RecipeError, match=f"readout '{readout}' with format"):
+        Reranker(loaded=loaded, fmt=formats.make(spec), readout=readout)
+
+
+def test_expected_scores_of_several_tokens_are_refused_before_anything_is_written(loaded):
+    spec = FormatSpec(name="scores", params={"max": 100})
+    reranker = listwise(loaded, ["nothing"], spec, readout="expected")
+    with pytest.raises(ModelError, match="more than one token"):
+        reranker.rank_tasks([task()])
+    assert reranker.generator.asked == []
+
+
 def test_long_documents_are_cut_and_counted(loaded):
     reranker = Reranker(loaded=loaded, fmt=formats.make(SLOTS))
     results = reranker.rank("who?", ["the river runs " * 30, "the lake"])
@@ -196,6 +281,14 @@ def test_a_checkpoint_knows_how_to_be_asked(loaded, tmp_path):
     before = Reranker(loaded=loaded, fmt=formats.make(SLOTS)).rank("who?", DOCUMENTS)
     after = again.rank("who?", DOCUMENTS)
     assert [r.docid for r in after] == [r.docid for r in before]
+
+
+def test_a_checkpoint_is_read_out_as_its_contract_says(loaded, tmp_path):
+    folder = checkpoint(loaded, tmp_path / "final", SLOTS, readout="decoded")
+    assert Reranker.from_pretrained(folder, device="cpu").readout == "decoded"
+    kept = Reranker.from_pretrained(folder, device="cpu", readout="auto")
+    assert kept.readout == kept.asker.readout == "decoded"
+    assert Reranker.from_pretrained(folder, device="cpu", readout="score").readout == "score"
 
 
 def test_a_model_without_contract_needs_a_format(tiny_model_dir):

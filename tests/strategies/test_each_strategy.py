@@ -200,6 +200,8 @@ def test_votes_of_orders_scores_and_nothing():
     assert votes(oracle(view, task.grades), view) == {"d3": 1.0, "d2": 0.5, "d1": 0.0}
     partial = Outcome(status="repaired", answer=Scores(values={"d1": 2, "d2": float("nan")}))
     assert votes(partial, view) == {"d1": 2.0, "d2": 1.0, "d3": 1.0}
+    unread = Outcome(status="repaired", answer=Scores(values={"d1": 2, "d3": 1}, unread=("d2",)))
+    assert votes(unread, view) == {"d1": 2.0, "d3": 1.0}
     nothing = Outcome(status="repaired", answer=Scores(values={"d1": float("nan")}))
     assert votes(nothing, view) is None
     assert votes(FAILED, view) is None

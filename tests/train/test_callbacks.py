@@ -26,7 +26,7 @@ from rank_rl.records import (
 )
 from rank_rl.rerank import TaskResult
 from rank_rl.specs import RecipeSpec
-from rank_rl.training import common, sft
+from rank_rl.training import common, score, sft
 from rank_rl.training.callbacks import LogCallback, measure, summarise
 
 Recipe = Callable[..., RecipeSpec]
@@ -120,6 +120,26 @@ def test_the_best_weights_are_kept_and_become_the_final_ones(
     assert (out / "checkpoint-4" / "model.safetensors").read_bytes() != second
     contract = json.loads((out / "final" / "rank_rl.json").read_text())
     assert contract["extra"]["validation"]["step"] == 2
+
+
+def test_the_readout_of_validation_is_saved_with_the_checkpoint(recipe: Recipe) -> None:
+    labels = {"labels": [" 0", " 1"]}
+    spec = recipe(
+        format={"name": "slots", "params": labels}, eval={"readout": "decoded"},
+        losses=[{"name": "listnet"}], training={"max_steps": 1},
+    )  # fmt: skip
+    summary = score.run(spec, {})
+    out = Path(spec.run.output_dir)
+    assert json.loads((out / "final" / "rank_rl.json").read_text())["readout"] == "decoded"
+    start = summary["metrics"]["start"]
+    # The untrained model writes no label, so that its decoded ranking is the first stage.
+    assert start["eval_parse_failed"] == 1.0
+    assert start["eval_ndcg@10"] == start["eval_first_stage"]
+
+
+def test_a_readout_that_does_not_fit_is_found_before_training(recipe: Recipe) -> None:
+    with pytest.raises(RecipeError, match=r"eval\.readout: readout 'expected' with format"):
+        sft.run(recipe(eval={"readout": "expected"}), {})
 
 
 def test_without_validation_queries_the_last_weights_are_final(recipe: Recipe) -> None:

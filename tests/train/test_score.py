@@ -4,87 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from stage_runs import (
+    SLOTS,
+    STOPPING,
+    TRAINING,
+    interrupted,
+    learned,
+    moved,
+    records,
+    scores,
+    weights,
+)
 
-from rank_rl import formats
 from rank_rl.errors import DataError, ModelError, RecipeError
-from rank_rl.losses.group import SlotGroup
-from rank_rl.models import loading
 from rank_rl.models.packed import PackedScorer
-from rank_rl.rerank import Reranker
-from rank_rl.specs import ModelSpec, RecipeSpec
+from rank_rl.specs import RecipeSpec
 from rank_rl.training import common, score
 from rank_rl.training.slot_trainer import Repeated, SlotTrainer, collate, examples
 
 Recipe = Callable[..., RecipeSpec]
-SLOTS = {"name": "slots", "mode": "answer"}
-TRAINING = {
-    "max_steps": 2,
-    "per_device_train_batch_size": 2,
-    "learning_rate": 1e-3,
-    "warmup_steps": 0,
-    "disable_tqdm": True,
-}
-
-
-def weights(folder: Path | str) -> dict[str, torch.Tensor]:
-    return dict(loading.load(ModelSpec(name=str(folder))).model.state_dict())
-
-
-def moved(before: Path | str, after: Path | str) -> set[str]:
-    old, new = weights(before), weights(after)
-    assert old.keys() == new.keys()
-    return {name for name in old if not torch.equal(old[name], new[name])}
-
-
-def records(out: Path | str) -> list[dict[str, Any]]:
-    lines = (Path(out) / "training_log.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def learned(out: Path | str) -> list[dict[str, Any]]:
-    """Training records, without the times."""
-    kept = [r for r in records(out) if "loss" in r]
-    return [{k: v for k, v in r.items() if k not in ("seconds", "epoch")} for r in kept]
-
-
-def scores(folder: Path | str, spec: RecipeSpec) -> list[float]:
-    tasks = common.begin("score", spec, {}).collection.validation
-    loaded = loading.load(ModelSpec(name=str(folder), autocast="off"))
-    results = Reranker(loaded=loaded, fmt=formats.make(spec.format)).rank_tasks(tasks)
-    return [s for r in results for s in r.ranking.scores]
-
-
-# A loss that a recipe can name and that a test can make stop the run, as a kill would.
-STOP = {"after": -1}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stopping:
-    """Mean squared score; interrupts the run after STOP["after"] calls."""
-
-    def __call__(self, group: SlotGroup) -> torch.Tensor:
-        if STOP["after"] == 0:
-            raise KeyboardInterrupt
-        STOP["after"] -= 1
-        return (group.scores**2).mean() * 0.1
-
-
-STOPPING = {"name": f"{__name__}:Stopping"}
-
-
-def interrupted(run: Callable[[], Any], calls: int) -> None:
-    STOP["after"] = calls
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            run()
-    finally:
-        STOP["after"] = -1
 
 
 def trainer_of(spec: RecipeSpec, **arguments: Any) -> tuple[SlotTrainer, list[Any]]:
@@ -126,9 +69,7 @@ def test_grades_above_the_best_label_call_for_the_best_label(recipe: Recipe) -> 
     trainer, data = trainer_of(recipe(format=SLOTS))
     example = data[0]
     graded = {d: 3 * g for d, g in example.grades.items()}
-    changed = type(example)(
-        key="k", view=example.view, grades=graded, encoded=example.encoded
-    )
+    changed = type(example)(key="k", view=example.view, grades=graded, encoded=example.encoded)
     (group,) = trainer.groups(scored_logits(trainer, [changed]), [changed])
     assert sorted(group.grades.tolist()) == [0, 0, 0, 3]
     assert group.targets.tolist() == [int(g > 0) for g in group.grades.tolist()]
@@ -168,14 +109,14 @@ def test_the_losses_of_the_recipe_are_learned(recipe: Recipe) -> None:
     spec = recipe(format=SLOTS, losses=losses, training={**training, "learning_rate": 3e-3})
     score.run(spec, {})
     seen = [r["loss"] for r in learned(spec.run.output_dir)]
-    assert sum(seen[-4:]) < 0.4 * sum(seen[:4])
+    assert sum(seen[-4:]) < 0.5 * sum(seen[:4])
+    failed = [r["eval_parse_failed"] for r in records(spec.run.output_dir) if "eval_seconds" in r]
+    assert failed == [1, 0]  # the model now says nothing but labels
 
 
 def test_the_best_checkpoint_by_validation_becomes_final(recipe: Recipe) -> None:
     training = {**TRAINING, "max_steps": 6, "save_steps": 1, "save_total_limit": 10}
-    spec = recipe(
-        format=SLOTS, eval={"every": 1}, training={**training, "learning_rate": 3e-2}
-    )
+    spec = recipe(format=SLOTS, eval={"every": 1}, training={**training, "learning_rate": 3e-2})
     summary = score.run(spec, {})
     out = Path(spec.run.output_dir)
     values = {r["step"]: r["eval_selection"] for r in records(out) if "eval_selection" in r}
@@ -234,19 +175,24 @@ def test_labels_that_the_tokenizer_splits_are_refused(recipe: Recipe) -> None:
 def test_documents_beyond_the_models_window_are_refused_before_training(recipe: Recipe) -> None:
     stage = common.begin("score", recipe(format=SLOTS), {})
     stage.loaded.model.config.max_position_embeddings = 40
-    with pytest.raises(DataError, match=r"the prompt of a document has \d+ tokens; expected at mos"):
+    with pytest.raises(
+        DataError, match=r"the prompt of a document has \d+ tokens; expected at mos"
+    ):
         examples(stage)
 
 
 def test_tasks_without_grades_are_refused(recipe: Recipe, tmp_path: Path) -> None:
     file = tmp_path / "unjudged.jsonl"
     candidates = [{"docid": f"d{i}", "text": f"text {i}"} for i in range(3)]
-    lines = [{"qid": "t0", "query": "?", "candidates": candidates, "split": "train"}]
-    lines += [{**lines[0], "qid": "v0", "grades": {"d0": 1}, "split": s} for s in ("validation",)]
-    lines += [{**lines[0], "qid": "x0", "grades": {"d0": 1}, "split": "test"}]
+    lines = [
+        {"qid": split, "query": f"a {split}?", "candidates": candidates, "split": split}
+        for split in ("train", "validation", "test")
+    ]
+    for line in lines[1:]:
+        line["grades"] = {"d0": 1}
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     data = {**recipe().data.model_dump(), "path": str(file)}
-    with pytest.raises(DataError, match="query 't0': the task has no grades"):
+    with pytest.raises(DataError, match="query 'train': the task has no grades"):
         score.run(recipe(format=SLOTS, data=data), {})
 
 

@@ -1,4 +1,4 @@
-"""rank_rl: train small rerankers that reason, from a teacher's judgement, with SFT and GRPO.
+"""rank_rl: train small rerankers that reason, on judged queries, with SFT and GRPO.
 
 The one class most people need is :class:`rank_rl.Reranker`; it is imported on first use so that
 ``import rank_rl`` stays free of torch.

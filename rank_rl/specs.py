@@ -60,6 +60,12 @@ class ModelSpec(Spec):
     autocast: Literal["auto", "off", "bfloat16"] = "auto"
     freeze_layers: int = Field(default=0, ge=0)
 
+    @model_validator(mode="after")
+    def _one_way(self) -> ModelSpec:
+        if self.lora is not None and self.freeze_layers:
+            raise ValueError("freeze_layers has no effect with lora: leave one of them out")
+        return self
+
 
 class FirstStageSpec(Spec):
     """BM25 (bm25s, Lucene scoring) over the corpus, when no run is given.
@@ -207,7 +213,7 @@ class SystemSpec(Spec):
 
     ``kind``: random, first_stage, perfect, slots (label slots, packed), text (generated answers)
     or run (a TREC run file in ``path``). ``readout``: as in ``eval``; ``auto`` keeps the one saved
-    with the checkpoint.
+    with the checkpoint. ``max_new_tokens``: null is the number saved with the checkpoint, or 256.
     """
 
     name: str
@@ -218,7 +224,7 @@ class SystemSpec(Spec):
     strategy: StrategySpec | None = None
     readout: Readout = "auto"
     explain: int = Field(default=0, ge=0, description="write reasoning for the top k documents")
-    max_new_tokens: int = Field(default=256, ge=1)
+    max_new_tokens: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _needs(self) -> SystemSpec:
@@ -247,13 +253,6 @@ class BenchSpec(Spec):
     batch_size: int = Field(default=4, ge=1)
 
 
-class HubSpec(Spec):
-    """Where a checkpoint would be pushed; null keeps it local."""
-
-    repo: str | None = None
-    private: bool = True
-
-
 class RecipeSpec(Spec):
     """A whole recipe. Which sections a stage needs is checked by that stage."""
 
@@ -267,7 +266,16 @@ class RecipeSpec(Spec):
     training: dict[str, Any] = Field(default_factory=dict)
     eval: EvalSpec = EvalSpec()
     bench: BenchSpec | None = None
-    hub: HubSpec = HubSpec()
+
+    @model_validator(mode="after")
+    def _rewards_vary(self) -> RecipeSpec:
+        constant = [r.name for r in self.rewards if r.name in ("format", "length")]
+        if self.grpo.policy == "slots" and constant:
+            raise ValueError(
+                f"reward {constant[0]!r} is constant with grpo.policy slots, "
+                "where no text is written: leave it out"
+            )
+        return self
 
 
 class PipelineSpec(Spec):

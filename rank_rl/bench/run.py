@@ -22,8 +22,8 @@ import rank_rl
 from rank_rl import data
 from rank_rl.bench import stats, tables
 from rank_rl.bench.measures import Judgements, PerQuery, measure
-from rank_rl.bench.setting import Models, setting
-from rank_rl.bench.systems import Paths, SystemRun, compute
+from rank_rl.bench.setting import Models
+from rank_rl.bench.systems import Paths, SystemRun, check, compute
 from rank_rl.data import Collection
 from rank_rl.data.files import write_lines
 from rank_rl.errors import DataError, RecipeError
@@ -55,10 +55,9 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     if not collection.test:
         raise DataError("no test queries", where=f"data source {spec.data.source!r}")
     judgements = Judgements.of(collection.test)
-    for system in bench.systems:
-        if system.model is not None:
-            setting(system, spec)  # a missing checkpoint of the last system is found here
     models = Models(spec)
+    for system in bench.systems:
+        check(system, spec, models, collection.test[0])
     runs: dict[str, SystemRun] = {}
     values: dict[str, PerQuery] = {}
     for system in bench.systems:

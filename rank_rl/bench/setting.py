@@ -24,6 +24,9 @@ from rank_rl.specs import FormatSpec, Readout, RecipeSpec, StrategySpec, SystemS
 
 if TYPE_CHECKING:
     from rank_rl.models.loading import Loaded
+    from rank_rl.models.tokens import ChatTokens
+
+MAX_NEW_TOKENS = 256  # of a system without a checkpoint that says how long answers are
 
 
 class Models:
@@ -36,6 +39,13 @@ class Models:
     def revision(self, name: str) -> str:
         """What pins the content of a model (downloads or converts it if needed)."""
         return locate(name, self._revision(name)).revision
+
+    def tokens(self, name: str) -> ChatTokens:
+        """The tokenizer of a model, without its weights."""
+        from rank_rl.models.loading import load_tokenizer
+        from rank_rl.models.tokens import ChatTokens
+
+        return ChatTokens(load_tokenizer(locate(name, self._revision(name))))
 
     def load(self, name: str) -> Loaded:
         """Load a model as the recipe's model section says."""
@@ -58,11 +68,12 @@ class Setting:
     format: FormatSpec
     strategy: StrategySpec
     readout: Readout
+    max_new_tokens: int
     contract: str
 
 
 def setting(system: SystemSpec, spec: RecipeSpec) -> Setting:
-    """Format, strategy and readout of a system.
+    """Format, strategy, readout and length of answers of a system.
 
     The system's own come first, then those saved with its checkpoint, then the recipe's; a format
     is skipped when it does not answer in the system's kind.
@@ -95,6 +106,7 @@ def setting(system: SystemSpec, spec: RecipeSpec) -> Setting:
         format=chosen,
         strategy=system.strategy or (own.strategy if own else fallback),
         readout=readout_for(formats.make(chosen), wanted, where=where),
+        max_new_tokens=system.max_new_tokens or (own.max_new_tokens if own else MAX_NEW_TOKENS),
         contract=contract.hash if contract else "",
     )
 
@@ -125,6 +137,7 @@ def key(system: SystemSpec, spec: RecipeSpec, collection: Collection, models: Mo
             "wording": formats.make(how.format).version,
             "strategy": how.strategy.model_dump(mode="json"),
             "readout": how.readout,
+            "max_new_tokens": how.max_new_tokens,
         }
     elif system.path is not None and Path(system.path).is_file():
         parts["file"] = hashlib.sha256(Path(system.path).read_bytes()).hexdigest()

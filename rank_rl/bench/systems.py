@@ -15,14 +15,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rank_rl import formats
+from rank_rl import formats, strategies
 from rank_rl.bench.setting import Models, key, setting
 from rank_rl.bench.traces import trace
 from rank_rl.data import Collection, trec
 from rank_rl.data.files import write_lines
 from rank_rl.errors import ModelError
 from rank_rl.formats import tags
-from rank_rl.records import Outcome, Ranking, RankingTask
+from rank_rl.generation.readout import check_readout
+from rank_rl.records import Outcome, Ranking, RankingTask, numbered
 from rank_rl.seeds import rng
 from rank_rl.specs import RecipeSpec, SystemSpec
 
@@ -78,6 +79,20 @@ class Paths:
         )
 
 
+def check(system: SystemSpec, spec: RecipeSpec, models: Models, task: RankingTask) -> None:
+    """Find what is wrong with a system's checkpoint or readout before anything is computed.
+
+    Raises:
+        RankRLError: the checkpoint is missing, or cannot be asked or read out as the recipe says.
+    """
+    if system.model is None:
+        return
+    how = setting(system, spec)
+    if how.readout == "expected":
+        view = numbered(task.query, task.candidates)
+        check_readout(formats.make(how.format), how.readout, models.tokens(system.model), view)
+
+
 def compute(
     system: SystemSpec,
     spec: RecipeSpec,
@@ -127,11 +142,11 @@ def _ask(
     reranker = Reranker(
         loaded=loaded,
         fmt=fmt,
-        strategy=how.strategy,
+        strategy=strategies.make(how.strategy, seed=spec.run.seed),
         readout=how.readout,
         generator=LocalGenerator(
             loaded,
-            max_new_tokens=system.max_new_tokens,
+            max_new_tokens=how.max_new_tokens,
             batch_size=spec.bench.batch_size if spec.bench else 4,
         ),
     )

@@ -13,7 +13,7 @@ from rank_rl.cli.boundary import Boundary
 app = typer.Typer(
     name="rank-rl",
     cls=Boundary,
-    help="Turn a teacher's judgement into a small reranker that reasons.",
+    help="Train small rerankers that reason, from queries, documents and judgements.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

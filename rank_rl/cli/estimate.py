@@ -156,5 +156,5 @@ def _show_explanations(
         line(
             f"bench system {system.name!r}: {number} explanations more, about "
             f"{each * number:,.0f} prompt tokens and at most "
-            f"{system.max_new_tokens * number:,} new ones"
+            f"{(system.max_new_tokens or spec.eval.max_new_tokens) * number:,} new ones"
         )

@@ -24,6 +24,7 @@ from rank_rl.cli import provenance
 from rank_rl.cli.process import PARENT, Terminated, end_tree, peak_memory_mb, physical_cores
 from rank_rl.cli.stages import DONE
 from rank_rl.errors import RecipeError
+from rank_rl.specs import PipelineSpec
 
 _FOR_STAGE = re.compile(r"(score|sft|grpo|bench):(.*)", re.DOTALL)
 _HEARTBEAT_S = 2.0
@@ -82,6 +83,7 @@ def load(folder: Path, overrides: Sequence[str] = ()) -> Pipeline:
         raise RecipeError("no stages", where=f"{path}: stages", expected="at least one stage")
     stages: set[str] = {entry.stage for entry in spec.stages}
     split = [_for_stage(item, stages) for item in overrides]
+    _check_model(spec, path, split)
     steps = []
     for entry in spec.stages:
         own = tuple(text for stage, text in split if stage in ("", entry.stage))
@@ -98,6 +100,33 @@ def _for_stage(item: str, stages: set[str]) -> tuple[str, str]:
             f"no stage {match[1]!r}", where=f"--set {item}", expected=", ".join(sorted(stages))
         )
     return (match[1], match[2]) if match else ("", item)
+
+
+def _check_model(spec: PipelineSpec, path: Path, split: Sequence[tuple[str, str]]) -> None:
+    """Refuse one model for all stages where a stage starts from what another one trained.
+
+    Raises:
+        RecipeError: naming the stages that it can be meant for, those with the first one's model.
+    """
+    by_key = [(stage, text, text.partition("=")[0].strip()) for stage, text in split]
+    found = [text for stage, text, key in by_key if not stage and key in ("model", "model.name")]
+    if not found:
+        return
+    names: dict[str, str] = {}
+    for entry in spec.stages:
+        own = [text for stage, text in split if stage in ("", entry.stage) and text not in found]
+        try:
+            names[entry.stage] = recipes.load(_beside(path, entry.recipe), own).spec.model.name
+        except RecipeError:
+            continue  # without the override it is incomplete; what else is wrong is said later
+    if len(set(names.values())) > 1:
+        first = spec.stages[0].stage
+        same = [s for s in names if names[s] == names.get(first)] or [first]
+        raise RecipeError(
+            "every stage would start from this model, not from the one before it",
+            where=f"--set {found[0]}",
+            expected=" ".join(f"--set {stage}:{found[0]}" for stage in same),
+        )
 
 
 def _beside(path: Path, name: str) -> Path:

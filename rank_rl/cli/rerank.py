@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,8 +36,18 @@ def rerank(
         int | None, typer.Option(min=1, help="Documents to show, or to rerank of a run.")
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain/--no-explain", help="Write the reasoning too.")
-    ] = True,
+        bool | None,
+        typer.Option("--explain/--no-explain", help="Write the reasoning too (default)."),
+    ] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="Ask in this format with its defaults (slots, permutation, scores), "
+            "for a model that says none.",
+        ),
+    ] = None,
     readout: Annotated[
         str, typer.Option(help="score, expected or decoded; auto is as the checkpoint says.")
     ] = "auto",
@@ -45,11 +55,15 @@ def rerank(
 ) -> None:
     """Rerank documents for a query, or a whole TREC run."""
     if run is not None:
+        alone = {"query": query, "documents": documents, "json": as_json, "explain": explain}
+        _refuse(alone, "not with --run")
         files = (run, _given(corpus, "--corpus"), _given(queries, "--queries"))
         target = _given(output, "--output")
         tasks = read_run_tasks(*files, depth=top_k)
-        _rerank_run(_load(model, readout), tasks, target, exchanges)
+        _rerank_run(_load(model, readout, format_), tasks, target, exchanges)
         return
+    whole = {"corpus": corpus, "queries": queries, "output": output, "exchanges": exchanges}
+    _refuse(whole, "only with --run")
     if query is None or documents is None:
         raise RecipeError(
             "nothing to rerank",
@@ -57,7 +71,8 @@ def rerank(
             expected="--query and --documents, or --run, --corpus, --queries and --output",
         )
     found = read_documents(documents)
-    results = _load(model, readout).rank(query, found, top_k=top_k, explain=explain)
+    reranker = _load(model, readout, format_)
+    results = reranker.rank(query, found, top_k=top_k, explain=explain is not False)
     _show(results, as_json=as_json)
 
 
@@ -67,10 +82,26 @@ def _given(path: Path | None, option: str) -> Path:
     return path
 
 
-def _load(model: str, readout: str) -> Reranker:
-    from rank_rl.rerank import Reranker
+def _refuse(options: Mapping[str, object], why: str) -> None:
+    """Refuse an option that would do nothing.
 
-    return Reranker.from_pretrained(model, readout=readout)
+    Raises:
+        RecipeError: naming the first one given.
+    """
+    for name, value in options.items():
+        if value:
+            raise RecipeError(why, where=f"--{name}")
+
+
+def _load(model: str, readout: str, name: str | None) -> Reranker:
+    from rank_rl import formats
+    from rank_rl.rerank import Reranker
+    from rank_rl.specs import FormatSpec
+
+    spec = FormatSpec(name=name) if name is not None else None
+    if spec is not None:
+        formats.make(spec)  # an unknown name is found before the model is loaded
+    return Reranker.from_pretrained(model, readout=readout, format=spec)
 
 
 def read_documents(source: str) -> list[dict[str, str]]:

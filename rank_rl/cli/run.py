@@ -63,6 +63,8 @@ def _stop_on(status: int, step: Step) -> None:
     """Stop the pipeline when a stage failed; what the stage said about it stands alone."""
     if status == 0:
         return
+    if status < 0:  # the launcher itself was ended by a signal
+        status = 128 - status
     if status in (EXIT_USER, EXIT_INTERRUPT):
         raise typer.Exit(status)
     if status > 128:

@@ -52,6 +52,8 @@ def load(spec: DataSpec, *, seed: int) -> Collection:
     """
     source = registry.resolve("data source", spec.source, SOURCES)
     data: SourceData = source(spec)
+    held_out = spec.validation_split or data.validation_split
+    spec = spec.model_copy(update={"validation_split": held_out})
     division = splits.divide(data.splits, spec, seed=seed)
     parts = {
         "train": division.train,

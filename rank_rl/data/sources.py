@@ -29,11 +29,15 @@ COMMON_PARAMS = ("test_share",)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceData:
-    """Tasks by split name as a source found them, and JSON-safe facts about the files."""
+    """Tasks by split name as a source found them, and JSON-safe facts about the files.
+
+    ``validation_split`` is the split that the source's own parameters give for validation.
+    """
 
     name: str
     splits: Mapping[str, tuple[RankingTask, ...]]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    validation_split: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

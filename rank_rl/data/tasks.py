@@ -39,11 +39,13 @@ def load_files(spec: DataSpec) -> SourceData:
         for key in ("train", "validation", "test")
         if params.get(key) is not None
     }
+    if "validation" in files and not spec.validation_split:
+        spec = spec.model_copy(update={"validation_split": "validation"})
     parts: dict[str, list[RankingTask]] = {}
     if files:
         names = {
             "train": spec.train_split,
-            "validation": spec.validation_split or "validation",
+            "validation": spec.validation_split or "",
             "test": spec.test_split,
         }
         for key, path in files.items():
@@ -65,6 +67,7 @@ def load_files(spec: DataSpec) -> SourceData:
             "documents": len({d for t in tasks for d in t.docids}),
             "first_stage": description,
         },
+        validation_split=spec.validation_split,
     )
 
 

@@ -25,8 +25,9 @@ RULES: wording.Rules = {
 
 
 class Params(Spec):
-    """``max``: the best score; ``grade_max``: the grade that earns it in ideal answers (the
-    largest of the view when null); ``prefill``: how the assistant's turn already begins."""
+    """``max``: the best score; ``grade_max``: the grade that earns it in ideal answers (when null
+    the largest of the view, so that the best documents of every view earn it, whatever their
+    grade); ``prefill``: how the assistant's turn already begins."""
 
     max: int = Field(default=10, ge=1, le=1000)
     grade_max: int | None = Field(default=None, ge=1)

@@ -142,6 +142,16 @@ def check_texts(tokens: ChatTokens, texts: Sequence[str]) -> None:
             )
 
 
+def check_readout(fmt: Format, readout: str, tokens: ChatTokens, view: View) -> None:
+    """Check before anything is computed that a model's tokens allow a readout of a format.
+
+    Raises:
+        ModelError: expected scores are wanted and one of them takes more than one token.
+    """
+    if readout == "expected" and hasattr(fmt, "slot_spans"):
+        check_texts(tokens, fmt.label_texts(view))
+
+
 def _choice_id(tokens: ChatTokens, before: str, text: str) -> int | None:
     """The single token that ``text`` becomes behind ``before``; None when it is not one."""
     stem, both = tokens.encode(before), tokens.encode(before + text)

@@ -105,7 +105,7 @@ class PromptContract:
                 f"{FILE} is missing",
                 where=str(folder),
                 expected="a checkpoint saved by rank_rl",
-                remedy="name a format and a strategy to use it without a contract",
+                remedy="name a format to use it without a contract, e.g. rerank --format slots",
             ) from error
         except (ValueError, KeyError, TypeError, ValidationError) as error:
             raise ModelError(f"cannot be read: {error}", where=str(path)) from error

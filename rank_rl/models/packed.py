@@ -54,7 +54,8 @@ class SlotLabels:
 
     def scores(self, logits: torch.Tensor) -> torch.Tensor:
         """(n,) weighted sums of (n, K) label logits."""
-        return logits @ logits.new_tensor(self.weights)
+        # No matrix product: autocast would round the scores to 8 bits and so tie them.
+        return (logits * logits.new_tensor(self.weights)).sum(-1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +183,7 @@ class PackedScorer:
         """The reading of one view from its (n, V) logits."""
         picked = logits[:, list(self.labels.ids)]
         logprobs = (picked - logits.logsumexp(-1, keepdim=True)).tolist()
-        expected = picked.softmax(-1) @ picked.new_tensor(self.labels.values)
+        expected = (picked.softmax(-1) * picked.new_tensor(self.labels.values)).sum(-1)
         likeliest: list[int] = logits.argmax(-1).tolist()
         # A single token may decode without the space that its label has.
         known = dict(zip(self.labels.ids, self.labels.texts, strict=True))

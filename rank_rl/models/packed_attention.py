@@ -133,7 +133,7 @@ def slot_logits(model: Any, batch: PackedBatch, attention: Attention) -> torch.T
     extra: dict[str, Any] = {"packed": batch}
     if attention == "dense":
         extra = {"attention_mask": _additive(batch.dense_mask(), model)}
-    with attending(model, attention):
+    with attending(model, attention), exact_head(model):
         out = model(
             input_ids=batch.input_ids,
             position_ids=batch.position_ids,
@@ -143,6 +143,32 @@ def slot_logits(model: Any, batch: PackedBatch, attention: Attention) -> torch.T
         )
     logits: torch.Tensor = out.logits[0].float()
     return logits
+
+
+@contextlib.contextmanager
+def exact_head(model: Any) -> Iterator[None]:
+    """Keep autocast out of the output layer while the block runs.
+
+    Logits of 15 to 20 in bf16 have steps of 1/16 to 1/8, too coarse to tell documents apart. Only
+    the slots reach the layer, so fp32 costs nothing there.
+    """
+    import torch
+    from torch.nn.functional import linear
+
+    head = getattr(model, "module", model).get_output_embeddings()
+    if not isinstance(head, torch.nn.Linear) or head.weight.dtype != torch.float32:
+        yield
+        return
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return linear(x.float(), head.weight, head.bias)
+
+    head.forward = forward
+    try:
+        yield
+    finally:
+        del head.forward
 
 
 def reach(model: Any) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rank_rl.registry import build
+import inspect
+
+from rank_rl.registry import build, resolve
 from rank_rl.specs import StrategySpec
 from rank_rl.strategies.base import Plan, Strategy
 
@@ -16,11 +18,20 @@ TABLE: dict[str, str] = {
 }
 
 
-def make(spec: StrategySpec) -> Strategy:
+def make(spec: StrategySpec, *, seed: int | None = None) -> Strategy:
     """Return the strategy that a recipe describes.
+
+    Args:
+        spec: its name and parameters.
+        seed: run seed, for a strategy with a parameter ``seed`` that the recipe does not set.
 
     Raises:
         RecipeError: unknown name, unknown parameter or a value out of range.
     """
-    strategy: Strategy = build("strategy", spec.name, spec.params, TABLE)
+    params = dict(spec.params)
+    if seed is not None:
+        made_by = resolve("strategy", spec.name, TABLE)
+        if "seed" in inspect.signature(made_by).parameters:
+            params.setdefault("seed", seed)
+    strategy: Strategy = build("strategy", spec.name, params, TABLE)
     return strategy

@@ -30,11 +30,11 @@ CONFIGS = {
     "slots": ("transformers", "TrainingArguments"),
 }
 
-# Set by the recipe's own sections; saying them twice would only contradict.
+# Set by the recipe's own sections (saying them twice would only contradict), or not done here.
 RESERVED = {
     "output_dir": "run.output_dir",
-    "push_to_hub": "hub.repo",
-    "hub_model_id": "hub.repo",
+    "push_to_hub": "a push by hand: hf upload OWNER/NAME OUTPUT_DIR/final",
+    "hub_model_id": "a push by hand: hf upload OWNER/NAME OUTPUT_DIR/final",
     "model_init_kwargs": "the model section",
     "reward_weights": "rewards[].weight",
 }

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 
-from rank_rl import metrics
+from rank_rl import metrics, strategies
 from rank_rl.errors import RecipeError
 from rank_rl.models.packed_attention import choose
 from rank_rl.records import Grades, RankingTask
@@ -157,13 +157,14 @@ class RerankCallback(TrainerCallback):  # type: ignore[misc]
         share = 1 if common.sharded(accelerator) else accelerator.num_processes
         mine = self.tasks[accelerator.process_index % share :: share]
         autocast = "bfloat16" if self.trainer.args.bf16 else self.stage.loaded.autocast
+        spec = self.stage.spec
         with _ready(self.trainer) as model, self._bar() as progress:
             reranker = Reranker(
                 loaded=replace(self.stage.loaded, model=model, autocast=autocast),
                 fmt=self.stage.fmt,
-                strategy=self.stage.spec.eval.strategy,
-                max_new_tokens=self.stage.spec.eval.max_new_tokens,
-                readout=self.stage.spec.eval.readout,
+                strategy=strategies.make(spec.eval.strategy, seed=spec.run.seed),
+                max_new_tokens=spec.eval.max_new_tokens,
+                readout=spec.eval.readout,
             )
             found = reranker.rank_tasks(mine, progress=progress) if mine else []
         if share > 1:

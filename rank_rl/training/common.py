@@ -23,12 +23,12 @@ from rank_rl import data, formats
 from rank_rl.data.sampling import sample_tasks
 from rank_rl.errors import DataError, RankRLError, StorageError
 from rank_rl.formats.budget import CutReport, fit
-from rank_rl.generation.readout import readout_for
+from rank_rl.generation.readout import check_readout, readout_for
 from rank_rl.hub.contract import PromptContract
 from rank_rl.models import loading
 from rank_rl.models.quiet import quiet, weight_bytes
 from rank_rl.models.tokens import ChatTokens
-from rank_rl.records import RankingTask, View
+from rank_rl.records import RankingTask, View, numbered
 from rank_rl.specs import ModelSpec, RecipeSpec
 from rank_rl.training.arguments import check_processes, hf_arguments
 from rank_rl.training.resume import LOG_FILE, latest_checkpoint, mark_finished, resume_point
@@ -103,12 +103,19 @@ def begin(name: str, spec: RecipeSpec, info: Mapping[str, Any]) -> Stage:
     with saving(out_dir):
         out_dir.mkdir(parents=True, exist_ok=True)
     fmt = formats.make(spec.format)
-    readout_for(fmt, spec.eval.readout, where="eval.readout")
+    readout = readout_for(fmt, spec.eval.readout, where="eval.readout")
     collection = data.load(spec.data, seed=spec.run.seed)
     if not collection.train:
-        raise DataError("no training queries", where=f"data {collection.name!r}")
+        raise DataError(
+            "no training queries",
+            where=f"data {collection.name!r}",
+            remedy="without splits all queries are test: set data.params.test_share, "
+            "or give judgements for training such as qrels/train.tsv",
+        )
     set_seed(spec.run.seed)  # adapters are initialised from torch's global generator
     loaded = loading.load(trainable(spec.model), train=True)
+    tokens, first = ChatTokens(loaded.tokenizer), collection.train[0]
+    check_readout(fmt, readout, tokens, numbered(first.query, first.candidates))
     return Stage(
         name=name,
         spec=spec,
@@ -117,7 +124,7 @@ def begin(name: str, spec: RecipeSpec, info: Mapping[str, Any]) -> Stage:
         collection=collection,
         fmt=fmt,
         loaded=loaded,
-        tokens=ChatTokens(loaded.tokenizer),
+        tokens=tokens,
         started=started,
     )
 
@@ -173,10 +180,19 @@ def train(trainer: Any, stage: Stage, checkpoint: Path | None) -> Mapping[str, f
         StorageError: the disk filled up; the last complete checkpoint stays.
     """
     check_processes(trainer.accelerator)
+    if checkpoint:
+        _expect_tied(trainer.model)
     with saving(stage.out_dir), quiet(weight_bytes(trainer.model)):
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     metrics: Mapping[str, float] = result.metrics
     return metrics
+
+
+def _expect_tied(model: Any) -> None:
+    """Checkpoints leave tied weights out; unless a model says so, resuming warns of lost ones."""
+    tied = getattr(model, "all_tied_weights_keys", None)
+    if tied:
+        model._keys_to_ignore_on_save = {*(model._keys_to_ignore_on_save or ()), *tied}
 
 
 def whole_model(trainer: Any, stage: Stage) -> Any:

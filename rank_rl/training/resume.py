@@ -78,7 +78,7 @@ def mark_finished(out_dir: Path) -> None:
 
 
 def _fingerprint(spec: RecipeSpec, identity: Mapping[str, Any], *, free: bool) -> str:
-    left_out = {"run", "bench", "hub"} if free else {"run", "bench", "hub", "eval"}
+    left_out = {"run", "bench"} if free else {"run", "bench", "eval"}
     content = spec.model_dump(mode="json", exclude=left_out)
     content["seed"] = spec.run.seed
     content["training"] = {

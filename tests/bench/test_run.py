@@ -18,6 +18,7 @@ from rank_rl.errors import ModelError, RecipeError
 from rank_rl.hub.contract import PromptContract
 from rank_rl.records import Candidate, Query, Ranking, RankingTask
 from rank_rl.specs import FormatSpec, RecipeSpec, StrategySpec
+from rank_rl.strategies.groups import Groups
 
 INFO = {"hash": "abc123", "path": "recipes/x/bench.yaml", "versions": {"python": "3"}, "git": None}
 
@@ -274,6 +275,46 @@ def test_a_missing_checkpoint_is_found_before_anything_is_computed(recipe, tmp_p
     with pytest.raises(ModelError, match="no such folder"):
         bench(recipe)
     assert not Path(recipe["run"]["output_dir"]).exists()
+
+
+def test_scores_of_several_tokens_are_found_before_anything_is_computed(recipe):
+    base = next(s for s in recipe["bench"]["systems"] if s["name"] == "base")
+    base.update(readout="expected", format={"name": "scores", "params": {"max": 100}})
+    with pytest.raises(ModelError, match=r"more than one token.*max to 9"):
+        bench(recipe)
+    assert not Path(recipe["run"]["output_dir"]).exists()
+
+
+def test_answers_are_as_long_as_system_or_checkpoint_say(recipe, tiny_model_dir, tmp_path):
+    from rank_rl.bench.setting import setting
+
+    folder = Path(shutil.copytree(tiny_model_dir, tmp_path / "model"))
+    orders = formats.make(FormatSpec(name="permutation"))
+    PromptContract.of(orders, StrategySpec(), max_new_tokens=77).write(folder)
+
+    def length(**system: Any) -> int:
+        recipe["bench"]["systems"] = [{"name": "x", "kind": "text", **system}]
+        spec = RecipeSpec.model_validate(recipe)
+        return setting(spec.bench.systems[0], spec).max_new_tokens
+
+    assert length(model=str(folder)) == 77
+    assert length(model=str(folder), max_new_tokens=5) == 5
+    assert length(model=str(tiny_model_dir)) == 256
+    # Explanations of label slots are no lists of this checkpoint.
+    assert length(model=str(folder), kind="slots", format={"name": "slots"}) == 256
+
+
+def test_groups_are_drawn_with_the_seed_of_the_run(recipe):
+    base = next(s for s in recipe["bench"]["systems"] if s["name"] == "base")
+    base["strategy"] = {"name": "groups", "params": {"size": 3, "repeats": 1}}
+    recipe["bench"].update(systems=[base], baselines=[], steps=[])
+    bench(recipe)
+    file = Path(recipe["run"]["output_dir"]) / "exchanges" / "base.jsonl"
+    asked = [json.loads(line) for line in file.read_text().splitlines()]
+    shown = {(a["qid"], *a["docids"]) for a in asked}
+    groups = Groups(size=3, repeats=1, seed=recipe["run"]["seed"])
+    views = [view for task in tasks("test") for view in next(groups.plan(task))]
+    assert shown == {(view.query.qid, *view.docids) for view in views}
 
 
 def interval(mean: float) -> dict[str, float]:

@@ -7,8 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import typer
+
+from rank_rl.cli.run import _stop_on
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = """
@@ -65,3 +69,15 @@ def test_bad_input_is_found_before_anything_is_launched(folder: Path) -> None:
     assert "unknown key 'sede' (nearest: seed)" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("status", [-9, 137])
+def test_a_stage_or_launcher_that_was_killed_is_named(
+    status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = SimpleNamespace(stage="sft")
+    with pytest.raises(typer.Exit) as stop:
+        _stop_on(status, step)
+    assert stop.value.exit_code == 137
+    said = "error: stage sft was ended by SIGKILL (out of memory?); start again to go on\n"
+    assert capsys.readouterr().err == said

@@ -92,6 +92,21 @@ def test_overrides_for_all_and_for_one_stage(folder: Path) -> None:
         pipeline.load(folder, ["grpo:run.seed=1"])
 
 
+def test_one_model_for_stages_that_start_from_one_another_is_refused(folder: Path) -> None:
+    # All start from the same model, so that another one for all is what is meant.
+    found = pipeline.load(folder, ["model.name=x"])
+    assert [step.recipe.spec.model.name for step in found.steps] == ["x", "x", "x"]
+    sft = folder / "sft.yaml"
+    sft.write_text(sft.read_text().replace("{name: m}", "{name: out/score/final}"))
+    for override in ("model.name=x", "model={name: x}"):
+        with pytest.raises(RecipeError) as caught:
+            pipeline.load(folder, ["run.seed=5", override])
+        assert f"expected --set score:{override} --set bench:{override}" in str(caught.value)
+    found = pipeline.load(folder, ["score:model.name=x"])
+    names = [step.recipe.spec.model.name for step in found.steps]
+    assert names == ["x", "out/score/final", "m"]
+
+
 def test_two_stages_may_not_share_a_folder(folder: Path) -> None:
     with pytest.raises(RecipeError, match="score and sft both write to out/x"):
         pipeline.load(folder, ["run.output_dir=out/x"])

@@ -91,6 +91,10 @@ def test_tasks_of_a_run(tmp_path: Path) -> None:
         (["--query", "q"], "rerank: nothing to rerank"),
         (["--run", "r.trec"], "--corpus: missing"),
         (["--query", "q", "--documents", "none.jsonl"], "none.jsonl: no such file"),
+        (["--query", "q", "--documents", "d", "--exchanges", "e"], "--exchanges: only with --run"),
+        (["--run", "r.trec", "--json"], "--json: not with --run"),
+        (["--run", "r.trec", "--explain"], "--explain: not with --run"),
+        (["--run", "r.trec", "--query", "q"], "--query: not with --run"),
     ],
 )
 def test_missing_options_and_files(arguments: list[str], expected: str) -> None:

@@ -42,8 +42,20 @@ def test_the_checkpoints_readout_is_kept_and_can_be_changed(checkpoint: Path) ->
     assert ranked(checkpoint)[0] == ["1", "2", "3", "4", "5"]
     assert ranked(checkpoint, "--readout", "auto") == ranked(checkpoint)
     ids, scores = ranked(checkpoint, "--readout", "expected")
-    assert all(0 < score < 1 for score in scores) and len(set(scores)) == 5
+    assert all(0 < score < 1 for score in scores) and ids != ["1", "2", "3", "4", "5"]
     assert ids == ranked(checkpoint, "--readout", "score")[0]
+
+
+def test_a_model_without_contract_is_asked_in_the_format_named(tiny_model_dir: Path) -> None:
+    given = ["rerank", "--model", str(tiny_model_dir), "--query", "q", "--documents", "-"]
+    result = CliRunner().invoke(app, given, input="one\ntwo\n")
+    assert result.exit_code == 2 and "e.g. rerank --format slots" in result.stderr
+    options = ["--no-explain", "--json", "--format"]
+    result = CliRunner().invoke(app, [*given, *options, "slots"], input="one\ntwo\n")
+    assert result.exit_code == 0, result.stderr
+    assert sorted(json.loads(line)["docid"] for line in result.stdout.splitlines()) == ["1", "2"]
+    result = CliRunner().invoke(app, [*given, *options, "slot"], input="one\ntwo\n")
+    assert result.exit_code == 2 and "nearest: slots" in result.stderr
 
 
 def test_an_unknown_readout_is_one_line(checkpoint: Path) -> None:

@@ -125,6 +125,18 @@ def test_files_for_each_part_and_order_of_the_file(tmp_path: Path) -> None:
     assert data.load(pool, seed=0).train[0].docids == ("a", "b")
 
 
+def test_a_validation_file_is_used_without_naming_a_split(tmp_path: Path) -> None:
+    names = ("train", "validation", "test")
+    for name in names:
+        own = LINE.replace('"q1"', f'"{name}"').replace("who?", f"who is in {name}?")
+        (tmp_path / f"{name}.jsonl").write_text(own)
+    params = {name: str(tmp_path / f"{name}.jsonl") for name in names}
+    for split in (None, "dev"):
+        spec = DataSpec(source="jsonl", params=params, validation=0.5, validation_split=split)
+        found = data.load(spec, seed=0)
+        assert [t.query.qid for t in found.validation] == ["validation"]
+
+
 def test_a_query_twice_in_a_part_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "tasks.jsonl"
     path.write_text(f"{LINE}\n{LINE}\n")

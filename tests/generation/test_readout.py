@@ -91,6 +91,25 @@ def test_scores_of_several_tokens_are_refused(loaded):
         read_slots(loaded, fmt.render(VIEW), '{"[1]": 7}', fmt, VIEW)
 
 
+class Digits:
+    """A tokenizer with one token a character, as most have for digits."""
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(character) for character in text]
+
+
+def test_ten_written_in_two_tokens_is_refused_with_a_remedy():
+    from rank_rl.generation.readout import check_readout
+
+    check_readout(scores(9), "expected", Digits(), VIEW)
+    check_readout(scores(10), "decoded", Digits(), VIEW)
+    with pytest.raises(ModelError) as caught:
+        check_readout(scores(10), "expected", Digits(), VIEW)
+    assert "score '10' takes more than one token" in str(caught.value)
+    assert "max to 9 or less, or use readout decoded" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_format_without_scores_is_refused(loaded):
     from rank_rl.generation.readout import read_slots
 

@@ -47,7 +47,6 @@ SECTIONS = {
     "StrategySpec": "`eval.strategy`",
     "BenchSpec": "`bench`",
     "SystemSpec": "`bench.systems`",
-    "HubSpec": "`hub`",
     "PipelineSpec": "`pipeline.yaml`",
     "PipelineStage": "`stages` of a pipeline",
 }

@@ -61,9 +61,7 @@ def test_override_with_equals_sign_colon_and_number(tmp_path: Path) -> None:
 
 def test_hash_follows_content_not_spelling(tmp_path: Path) -> None:
     one = load(write(tmp_path, GOOD))
-    same = load(
-        write(tmp_path, GOOD.replace("1e-6", "0.000001") + "hub: {private: true}\n", "b.yaml")
-    )
+    same = load(write(tmp_path, GOOD.replace("1e-6", "0.000001") + "grpo: {clip: 0.2}\n", "b.yaml"))
     other = load(write(tmp_path, GOOD), ["run.seed=8"])
     assert one.hash == same.hash != other.hash
     assert len(one.hash) == 12
@@ -112,6 +110,9 @@ def test_environment_in_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             "format.mode: value 'think'; expected 'reason'",
         ),
         (GOOD.replace("model: {name: some/model, lora: {r: 8}}", ""), "model: missing key"),
+        (GOOD.replace("{r: 8}", "{r: 8}, freeze_layers: 2"), "model: freeze_layers has no effect"),
+        (GOOD + "grpo: {policy: slots}", "reward 'format' is constant with grpo.policy slots"),
+        (GOOD + "hub: {repo: a/b}", "unknown key 'hub'"),
         (GOOD + "bench: {systems: [{name: s, kind: text}]}", "bench.systems.0: system 's' of kind"),
     ],
 )
@@ -167,6 +168,7 @@ def test_pipeline_of_a_folder(tmp_path: Path) -> None:
         ("sft", {"learning_rate": "fast"}, "training.learning_rate"),
         ("grpo", {"num_generation": 8}, "nearest: num_generations"),
         ("score", {"num_generations": 8}, "num_generations"),
+        ("sft", {"push_to_hub": True}, "push_to_hub: not set here; expected a push by hand"),
     ],
 )
 def test_training_arguments_are_those_of_the_trainer(

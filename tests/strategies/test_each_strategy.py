@@ -209,6 +209,15 @@ def test_votes_of_orders_scores_and_nothing():
     assert votes(copy(alone), alone) == {}
 
 
+def test_the_run_seed_is_the_default_of_a_strategy_that_draws():
+    drawn = StrategySpec(name="groups", params={"size": 5})
+    assert strategies.make(drawn, seed=3) == Groups(size=5, seed=3)
+    assert strategies.make(drawn) == Groups(size=5, seed=0)
+    own = StrategySpec(name="groups", params={"seed": 1})
+    assert strategies.make(own, seed=3) == Groups(seed=1)
+    assert strategies.make(StrategySpec(name="single"), seed=3) == Single()
+
+
 @pytest.mark.parametrize(
     ("spec", "line"),
     [

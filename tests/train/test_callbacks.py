@@ -7,11 +7,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from rank_rl.errors import RecipeError, StorageError
+from rank_rl.errors import DataError, ModelError, RecipeError, StorageError
 from rank_rl.records import (
     Candidate,
     Completion,
@@ -26,6 +27,7 @@ from rank_rl.records import (
 )
 from rank_rl.rerank import TaskResult
 from rank_rl.specs import RecipeSpec
+from rank_rl.strategies.groups import Groups
 from rank_rl.training import common, score, sft
 from rank_rl.training.callbacks import LogCallback, measure, summarise
 
@@ -135,6 +137,43 @@ def test_the_readout_of_validation_is_saved_with_the_checkpoint(recipe: Recipe) 
     # The untrained model writes no label, so that its decoded ranking is the first stage.
     assert start["eval_parse_failed"] == 1.0
     assert start["eval_ndcg@10"] == start["eval_first_stage"]
+
+
+def test_validation_draws_groups_with_the_seed_of_the_run(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rank_rl.training import callbacks
+
+    seen: list[object] = []
+
+    class Watched(callbacks.Reranker):
+        def __init__(self, **given: Any) -> None:
+            seen.append(given["strategy"])
+            super().__init__(**given)
+
+    monkeypatch.setattr(callbacks, "Reranker", Watched)
+    strategy = {"name": "groups", "params": {"size": 2, "repeats": 1}}
+    spec = recipe(eval={"strategy": strategy, "max_new_tokens": 1}, training={"max_steps": 1})
+    sft.run(spec, {})
+    assert seen == [Groups(size=2, repeats=1, seed=3)] * 2
+
+
+def test_scores_of_several_tokens_are_found_before_training(recipe: Recipe) -> None:
+    several = {"name": "scores", "params": {"max": 100}}
+    with pytest.raises(ModelError, match=r"more than one token.*max to 9"):
+        common.begin("sft", recipe(format=several, eval={"readout": "expected"}), {})
+
+
+def test_a_collection_without_splits_says_how_to_train_on_it(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    spec = recipe(data={"validation_split": None})
+    file = tmp_path / "tasks.jsonl"
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    unsplit = [{k: v for k, v in record.items() if k != "split"} for record in records]
+    file.write_text("".join(json.dumps(record) + "\n" for record in unsplit))
+    with pytest.raises(DataError, match=r"no training queries \(.*set data\.params\.test_share"):
+        common.begin("sft", spec, {})
 
 
 def test_a_readout_that_does_not_fit_is_found_before_training(recipe: Recipe) -> None:

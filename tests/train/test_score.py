@@ -23,7 +23,7 @@ from stage_runs import (
 
 from rank_rl.errors import DataError, ModelError, RecipeError
 from rank_rl.models.packed import PackedScorer
-from rank_rl.specs import RecipeSpec
+from rank_rl.specs import LossSpec, RecipeSpec
 from rank_rl.training import common, score
 from rank_rl.training.slot_trainer import Repeated, SlotTrainer, collate, examples
 
@@ -153,6 +153,37 @@ def test_a_killed_run_ends_as_if_it_had_not_been(recipe: Recipe, accumulation: i
     assert summary["steps"] == 6
     assert learned(broken.run.output_dir) == learned(out)
     assert not moved(out / "final", summary["checkpoint"])
+
+
+def test_layers_computed_again_for_the_backward_pass_learn_the_same(recipe: Recipe) -> None:
+    plain = recipe(format=SLOTS)
+    score.run(plain, {})
+    out = Path(plain.run.output_dir)
+    again = recipe(
+        format=SLOTS,
+        training={**TRAINING, "gradient_checkpointing": True},
+        run={"output_dir": str(out.with_name("again"))},
+    )
+    score.run(again, {})
+    for before, after in zip(learned(out), learned(again.run.output_dir), strict=True):
+        assert after == pytest.approx(before, rel=1e-4)
+
+
+def test_the_graph_keeps_logits_over_the_vocabulary_once(recipe: Recipe) -> None:
+    trainer, data = trainer_of(recipe(format=SLOTS))
+    logits = scored_logits(trainer, data[:2]).requires_grad_()
+    kept: list[torch.Tensor] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        groups = trainer.groups(logits, data[:2])
+        specs = [LossSpec(name="label_ce", params={"vocabulary": 1.0})]
+        score.supervised(specs)(groups, data[:2], 0)
+    large = {t.data_ptr() for t in kept if t.numel() >= logits.numel()}
+    assert large == {logits.data_ptr()}
 
 
 def test_another_format_is_refused_before_anything_is_loaded(recipe: Recipe) -> None:

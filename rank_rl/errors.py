@@ -10,9 +10,7 @@ from __future__ import annotations
 class RankRLError(Exception):
     """Base of every error that is printed as one line instead of a traceback."""
 
-    def __init__(
-        self, what: str, *, where: str = "", expected: str = "", remedy: str = ""
-    ) -> None:
+    def __init__(self, what: str, *, where: str = "", expected: str = "", remedy: str = "") -> None:
         self.what, self.where, self.expected, self.remedy = what, where, expected, remedy
         super().__init__(self.line())
 

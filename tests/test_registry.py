@@ -35,7 +35,11 @@ def test_any_parameter_goes_where_the_class_takes_any() -> None:
             "strategy 'sliding': unknown parameter 'windows'; expected window, step, passes "
             "(nearest: window)",
         ),
-        ("single", {"depth": 0}, "strategy 'single': depth is 0; expected an integer of at least 1"),
+        (
+            "single",
+            {"depth": 0},
+            "strategy 'single': depth is 0; expected an integer of at least 1",
+        ),
     ],
 )
 def test_wrong_parameters_of_a_strategy(name: str, params: dict[str, object], line: str) -> None:

@@ -195,7 +195,7 @@ def test_a_finished_run_asked_for_again_starts_over(recipe: Recipe) -> None:
     ("training", "message"),
     [
         ({"learning_rat": 1e-3}, r"training.learning_rat: unknown key.*nearest: learning_rate"),
-        ({"learning_rate": "fast"}, r"training.learning_rate: 'fast'.*number"),
+        ({"learning_rate": "fast"}, r"training.learning_rate: value 'fast'"),
         ({"output_dir": "x"}, r"training.output_dir: not set here; expected run.output_dir"),
         ({"lr_scheduler_type": "round"}, r"training: .*round"),
     ],

@@ -236,8 +236,8 @@ class Reranker:
 
         Args:
             tasks: what to rank.
-            explain: write reasoning for the top documents of each ranking; only label slots
-                need it, text answers hold their reasoning already.
+            explain: write reasoning for the top documents of each ranking; only label slots in
+                mode ``reason`` need it, text answers hold their reasoning already.
             progress: called with (views answered, views expected).
 
         Raises:
@@ -258,7 +258,7 @@ class Reranker:
             _task_result(result, [asked[id(outcome)] for _, outcome in result.outcomes])
             for result in results
         ]
-        if explain and isinstance(self.asker, SlotAsker):
+        if explain and self.fmt.mode == "reason" and isinstance(self.asker, SlotAsker):
             by_task = [[asked[id(o)] for _, o in result.outcomes] for result in results]
             return _explained(self.asker, self.generator, found, by_task, explain, progress)
         return found

@@ -149,6 +149,8 @@ def _show_explanations(
         if not system.explain:
             continue
         fmt = formats.make(system.format or spec.format)
+        if fmt.mode != "reason":
+            continue
         shown = [fit(view, tokens, fmt=fmt)[0] for view in asked]
         alone = sum(prompt_tokens(view, fmt, tokens, alone=True) for view in shown)
         each = alone / max(1, sum(len(view.docids) for view in shown))

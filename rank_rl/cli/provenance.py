@@ -36,7 +36,10 @@ def facts() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Installed version of Python and of every package in ``PACKAGES`` that is installed."""
-    found = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
+    found = {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
     for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)

@@ -77,7 +77,7 @@ def test_every_source(
 
 @pytest.mark.parametrize("stage", ["sft", "grpo", "bench"])
 def test_every_stage(here: Path, tiny_model_dir: Path, stage: str) -> None:
-    explained = ["bench.systems.5.explain=1"] if stage == "bench" else []
+    explained = ["format.mode=reason", "bench.systems.5.explain=1"] if stage == "bench" else []
     said = check(stage, tiny_model_dir, *explained)
     assert "1 calls showing 2 documents" in said
     assert ("arguments fit the" in said) == (stage != "bench")

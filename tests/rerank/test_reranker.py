@@ -116,6 +116,16 @@ def test_explanations_start_behind_the_likeliest_label(loaded):
     assert [r.text in s for r, s in zip(results, shown, strict=True)] == [True, True]
 
 
+def test_a_model_of_bare_labels_is_not_asked_to_explain(loaded):
+    generator = CannedGenerator([". It names him."])
+    fmt = formats.make(SLOTS.model_copy(update={"mode": "answer"}))
+    results = Reranker(loaded=loaded, fmt=fmt, generator=generator).rank(
+        "who?", DOCUMENTS, explain=True
+    )
+    assert [r.reasoning for r in results] == [""] * 3
+    assert not generator.asked
+
+
 def test_a_listwise_answer_reorders_and_explains(loaded):
     thoughts = "[2] names the father.\n[1] is a river."
     text = f"<think>\n{thoughts}\n</think>\n<answer>[2] > [3] > [1]</answer>"

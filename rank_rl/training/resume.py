@@ -2,7 +2,8 @@
 
 ``run_state.json`` beside the checkpoints remembers what the run was started with. Checkpoints of
 other settings, other data or other start weights are removed instead of being resumed; a finished
-run that is asked for again with the same settings starts over, with more steps it goes on.
+run that is asked for again with the same settings or fewer steps starts over, with more steps it
+goes on.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ LOG_FILE = "training_log.jsonl"
 STATE_FILE = "run_state.json"
 BEST_FILE = "best.json"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
-# Arguments that change neither the weights nor their order: a run may go on with others.
-_FREE = {"max_steps", "num_train_epochs", "report_to", "disable_tqdm", "log_level"}
+# A run may go on with others of these; a longer run changes the schedule of what is left of it.
+_FREE = {"max_steps", "report_to", "disable_tqdm", "log_level"}
 _FREE_PREFIXES = ("save_", "logging_", "dataloader_num", "log_completions", "eval_")
 
 
@@ -59,9 +60,11 @@ def resume_point(out_dir: Path, spec: RecipeSpec, identity: Mapping[str, Any]) -
     before = read_json(out_dir / STATE_FILE)
     checkpoint = latest_checkpoint(out_dir)
     again = before.get("finished") and before.get("full") == full
-    if before.get("core") != core or again:
+    beyond = checkpoint is not None and _beyond(checkpoint, spec, bool(before.get("finished")))
+    if before.get("core") != core or again or beyond:
         if checkpoint:
             why = "it was finished" if again else "it had other settings, data or start weights"
+            why = "it has trained for as many steps or more" if beyond and not again else why
             logger.info("%s: the former run is not continued (%s)", out_dir, why)
         checkpoint = None
     if _main():
@@ -70,6 +73,17 @@ def resume_point(out_dir: Path, spec: RecipeSpec, identity: Mapping[str, Any]) -
     if checkpoint:
         logger.info("going on from %s", checkpoint)
     return checkpoint
+
+
+def _beyond(checkpoint: Path, spec: RecipeSpec, finished: bool) -> bool:
+    """Whether a checkpoint is further than the steps now asked for, so not a part of this run.
+
+    At exactly that step only the saving may be missing, unless the run was finished.
+    """
+    steps, planned = _step(checkpoint) or 0, spec.training.get("max_steps")
+    if not isinstance(planned, int) or planned <= 0:
+        return False
+    return steps > planned or (finished and steps == planned)
 
 
 def mark_finished(out_dir: Path) -> None:

@@ -179,6 +179,15 @@ def test_checkpoints_of_other_settings_are_not_resumed(recipe: Recipe) -> None:
     assert learned == [(1, 1e-4), (2, 5e-5)]
 
 
+def test_fewer_steps_than_were_trained_start_over(recipe: Recipe) -> None:
+    steps = {"per_device_train_batch_size": 2, "save_steps": 1}
+    sft.run(recipe(training={**steps, "max_steps": 3}), {})
+    fewer = sft.run(recipe(training={**steps, "max_steps": 2}), {})
+    assert fewer["steps"] == 2
+    logged = [r["step"] for r in records(Path(fewer["log"]).parent) if "loss" in r]
+    assert logged == [1, 2]
+
+
 def test_a_finished_run_asked_for_again_starts_over(recipe: Recipe) -> None:
     steps = {"max_steps": 1, "per_device_train_batch_size": 2, "learning_rate": 1e-3}
     first = sft.run(recipe(training=steps), {})

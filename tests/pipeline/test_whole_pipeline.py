@@ -23,6 +23,7 @@ import pytest
 
 from rank_rl import Reranker, metrics
 from rank_rl.data import tasks, trec
+from rank_rl.training.resume import latest_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("score", "sft", "grpo", "bench")
@@ -157,15 +158,16 @@ def kill_while_score_trains() -> int:
     process = start("run", "recipes")
     saved = Path("out/score")
     deadline = time.monotonic() + PATIENCE
-    while not list(saved.glob("checkpoint-*/trainer_state.json")):
+    while latest_checkpoint(saved) is None:
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.02)
     kill_tree(process)
     process.communicate(timeout=60)
     assert not (saved / "done.json").exists() and not (saved / "final").exists()
     assert read("out/pipeline.json")["stages"]["out/score"]["status"] == "running"
-    complete = saved.glob("checkpoint-*/trainer_state.json")
-    return max(int(path.parent.name.partition("-")[2]) for path in complete)
+    last = latest_checkpoint(saved)
+    assert last is not None
+    return int(last.name.partition("-")[2])
 
 
 def trained_steps(stage: str) -> list[int]:

@@ -44,6 +44,14 @@ class Candidate:
         """Title and text as one string, the form that prompts and BM25 see."""
         return f"{self.title}. {self.text}" if self.title else self.text
 
+    def quote(self, words: int) -> str:
+        """The first words as an answer may repeat them: no brackets, quotation marks, colons.
+
+        Nothing of it can be taken for a label, a tag or a token of a chat template.
+        """
+        plain = "".join(c if c.isalnum() or c in "'-.,%" else " " for c in self.content)
+        return " ".join(plain.split()[:words])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankingTask:

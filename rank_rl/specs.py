@@ -109,6 +109,8 @@ class DataSpec(Spec):
     ``trec`` (``params``: run, qrels, corpus, queries) or ``jsonl`` (``path`` or
     ``params``: train, test files of RankingTasks). ``validation`` is the share of the training
     queries held out from training for model selection; or ``validation_split`` names a split.
+    ``reasoning``: what stands before SFT answers in mode reason: ``annotations`` the steps that
+    people annotated, ``explicit`` a judgement of each document shown, made of the same.
     """
 
     source: str
@@ -123,7 +125,7 @@ class DataSpec(Spec):
     max_test: int | None = Field(default=None, ge=1)
     first_stage: FirstStageSpec = FirstStageSpec()
     sampler: SamplerSpec = SamplerSpec()
-    reasoning: Literal["annotations", "none"] = "annotations"
+    reasoning: Literal["annotations", "explicit", "none"] = "annotations"
 
 
 class FormatSpec(Spec):

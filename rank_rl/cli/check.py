@@ -128,11 +128,11 @@ def _prompt(
         line(f"<{message['role']}>")
         line(message["content"])
     line(f"<assistant>{prompt.prefill}")
-    reasoning = ""
-    if fmt.mode == "reason" and spec.data.reasoning == "annotations":
+    style = spec.data.reasoning if fmt.mode == "reason" else "none"
+    reasoning = annotations.told(task, view, style)
+    if hasattr(fmt, "slots") and style != "none":
         known = annotations.reasoning(task)
-        notes = [known.note(docid) for docid in view.docids]
-        reasoning = "\n".join(notes) if hasattr(fmt, "slots") else known.text(view)
+        reasoning = "\n".join(known.note(docid) for docid in view.docids)
     ideal = fmt.ideal(view, task.grades or {}, reasoning)
     heading("its ideal answer" + (", one line a document" if hasattr(fmt, "slots") else ""))
     line(ideal)

@@ -1,8 +1,9 @@
 """Reasoning composed from the annotations that people made for a collection.
 
 The source is called "annotations": no language model wrote it. ``text`` explains a whole view by
-its labels, ``note`` explains one document. What cannot be assigned to a document with certainty
-is left out. Collections without such annotations get empty reasoning of source "none".
+its labels, ``each`` judges its documents one by one, ``note`` explains one document. What cannot
+be assigned to a document with certainty is left out. Collections without such annotations get
+empty reasoning of source "none".
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from typing import Literal
 
 from rank_rl.data import hops, proofs
 from rank_rl.data.words import shorten
-from rank_rl.records import RankingTask, View
+from rank_rl.records import Grades, RankingTask, View
 
 Source = Literal["annotations", "none"]
 MAX_WORDS = 55
 LEAST_WORDS = 7
+QUOTED_WORDS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,22 @@ class Reasoning:
             text = _tell(kept, skipped, view)
         return text
 
+    def each(self, view: View, grades: Grades) -> str:
+        """Judge the documents of a view in shown order, one line each.
+
+        A line quotes the document, says whether it is relevant and, of a relevant one, why
+        ("explicit reasoning" of ReasoningRank, Ji et al., 2024); empty without annotations.
+        """
+        if self.source == "none":
+            return ""
+        lines = []
+        for label, candidate in zip(view.labels, view.candidates, strict=True):
+            relevant = grades.get(candidate.docid, 0) > 0
+            why = f" {shorten(self.note(candidate.docid), QUOTED_WORDS)}" if relevant else ""
+            verdict = f"Relevant: {'yes' if relevant else 'no'}.{why}"
+            lines.append(f"[{label}] {candidate.quote(QUOTED_WORDS)} {verdict}")
+        return "\n".join(lines)
+
     def note(self, docid: str) -> str:
         """Explain one candidate of the task; empty when there are no annotations.
 
@@ -80,6 +98,20 @@ def reasoning(task: RankingTask) -> Reasoning:
     if isinstance(text := metadata.get("proof"), str):
         return _from_proof(task, text, str(metadata.get("hypothesis", "")))
     return Reasoning()
+
+
+def told(task: RankingTask, view: View, style: str) -> str:
+    """Reasoning before the answer of a whole view.
+
+    Args:
+        task: its annotations and grades.
+        view: what is shown.
+        style: ``annotations`` the steps, ``explicit`` every document, ``none`` nothing.
+    """
+    known = reasoning(task)
+    if style == "explicit":
+        return known.each(view, task.grades or {})
+    return known.text(view) if style == "annotations" else ""
 
 
 def _from_hops(task: RankingTask, decomposition: str) -> Reasoning:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rank_rl import seeds
-from rank_rl.data.annotations import Reasoning
+from rank_rl.data.annotations import Reasoning, told
 from rank_rl.errors import DataError
 from rank_rl.records import Candidate, Grades, Message, Query, RankingTask, View
 
@@ -40,18 +40,23 @@ def group_rows(task: RankingTask, views: Sequence[View], fmt: Format) -> list[Ro
 
 
 def sft_rows(
-    task: RankingTask, views: Sequence[View], fmt: Format, reasoning: Reasoning | None = None
+    task: RankingTask, views: Sequence[View], fmt: Format, style: str = "none"
 ) -> list[Row]:
     """``group_rows`` with ``completion``: the ideal answer, prefill included, as one message.
+
+    Args:
+        task: where grades and annotations come from.
+        views: one row each.
+        fmt: renders the prompt and writes the answer.
+        style: the reasoning of mode ``reason``, see ``annotations.told``.
 
     Raises:
         DataError: the task has no grades.
     """
     rows = group_rows(task, views, fmt)
     for row, view in zip(rows, views, strict=True):
-        told = reasoning.text(view) if reasoning and fmt.mode == "reason" else ""
-        answer = fmt.ideal(view, _grades(task), told)
-        row["completion"] = _assistant(answer, row["prefill"])
+        text = told(task, view, style) if fmt.mode == "reason" else ""
+        row["completion"] = _assistant(fmt.ideal(view, _grades(task), text), row["prefill"])
     return rows
 
 

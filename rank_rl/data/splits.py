@@ -114,7 +114,9 @@ def divide(parts: Mapping[str, Tasks], spec: DataSpec, *, seed: int) -> Division
     """Divide a source's splits into train, validation and test.
 
     Training and validation queries that are also in test, and training queries that are also
-    in validation, are removed. Validation is a named split or a share of the training queries.
+    in validation, are removed. Validation is a named split or a share of the training queries;
+    queries that share a relevant document go to the same side where that is possible, or it would
+    overrate what was learned.
     A source without splits is test only, unless ``params.test_share`` is given.
 
     Raises:
@@ -128,7 +130,7 @@ def divide(parts: Mapping[str, Tasks], spec: DataSpec, *, seed: int) -> Division
     leaks = check_leaks((*train, *held), test)
     train, held = without(train, leaks.removable), without(held, leaks.removable)
     if not spec.validation_split:
-        chosen = _lowest(train, round(spec.validation * len(train)), seed, "validation")
+        chosen = _held_out(train, round(spec.validation * len(train)), seed)
         held = tuple(t for t in train if t.query.qid in chosen)
         train = without(train, chosen)
     own_leaks = check_leaks(train, held)
@@ -175,6 +177,44 @@ def _by_share(parts: Mapping[str, Tasks], spec: DataSpec, seed: int) -> Mapping[
 def _lowest(tasks: Tasks, count: int, seed: int, purpose: str) -> frozenset[str]:
     qids = sorted((t.query.qid for t in tasks), key=lambda q: (seeds.derive(seed, purpose, q), q))
     return frozenset(qids[:count])
+
+
+def _held_out(tasks: Tasks, count: int, seed: int) -> frozenset[str]:
+    """At most ``count`` query ids that share no relevant document with the other tasks.
+
+    Families of queries with relevant documents in common are taken in the order of their lowest
+    hash, as far as they fit. Where that gives less than half of ``count``, the queries of lowest
+    hash are taken.
+    """
+
+    def place(family: set[str]) -> int:
+        return min(seeds.derive(seed, "validation", qid) for qid in family)
+
+    chosen: set[str] = set()
+    for family in sorted(_families(tasks), key=place):
+        if len(chosen) + len(family) <= count:
+            chosen |= family
+    if len(chosen) >= count / 2:
+        return frozenset(chosen)
+    logger.warning(
+        "validation queries share relevant documents with training queries, which are too "
+        "interwoven to be held apart: what validation says is too good"
+    )
+    return _lowest(tasks, count, seed, "validation")
+
+
+def _families(tasks: Tasks) -> list[set[str]]:
+    """Query ids joined, directly or through other queries, by relevant documents."""
+    families: list[set[str]] = []
+    known: list[set[str]] = []
+    for task in tasks:
+        qids, documents = {task.query.qid}, _relevant([task])
+        for i in reversed([i for i, seen in enumerate(known) if seen & documents]):
+            qids |= families.pop(i)
+            documents |= known.pop(i)
+        families.append(qids)
+        known.append(documents)
+    return families
 
 
 def _relevant(tasks: Sequence[RankingTask]) -> set[str]:

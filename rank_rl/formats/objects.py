@@ -1,7 +1,8 @@
 """Read a JSON object of scores, ``{"[1]": 7, "[2]": 0}``, out of an answer.
 
 Strictly, the answer is that object and nothing else, whole numbers only. Leniently, the last
-object that can be decoded counts, then pairs of a label and a number wherever they stand. Repeated
+object that can be decoded counts, then pairs of a label and a number wherever they stand. Where
+keys quote their document, ``{"[1] stars make": 7}``, a wrong quotation is read as well. Repeated
 keys, ``NaN``, ``1e400`` and numbers of any length are read without raising.
 """
 
@@ -10,13 +11,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rank_rl.formats.labels import ascii_form, id_pattern
 
 _STRICT = re.compile(
-    r'\{\s*"\[\w+\]"\s*:\s*(?:0|[1-9][0-9]{0,8})(?:\s*,\s*"\[\w+\]"\s*:\s*(?:0|[1-9][0-9]{0,8}))*\s*\}',
+    r'\{\s*"\[\w+\][^"\\]*"\s*:\s*(?:0|[1-9][0-9]{0,8})'
+    r'(?:\s*,\s*"\[\w+\][^"\\]*"\s*:\s*(?:0|[1-9][0-9]{0,8}))*\s*\}',
     re.ASCII,
 )
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
@@ -41,27 +43,31 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=_integer)
 
 
 def read_scores(
-    answer: str, labels: Sequence[str], maximum: int
+    answer: str, keys: Mapping[str, str], maximum: int
 ) -> tuple[dict[str, float], list[str]]:
     """Return the score of every label that has one, clipped to 0 … ``maximum``, and the issues.
+
+    Args:
+        answer: what the model wrote.
+        keys: by label, the key that stands for it, ``[1]`` or ``[1] some words``.
+        maximum: the best score.
 
     Returns:
         scores: by label; the first one counts where a label repeats.
         issues: ``non_ascii``, ``bad_json``, ``text_before``, ``text_after``, ``unfinished``,
-            ``unknown_label``, ``label_spelling``, ``duplicate``, ``non_integer``,
+            ``unknown_label``, ``label_spelling``, ``quote``, ``duplicate``, ``non_integer``,
             ``out_of_range``, ``missing``, ``out_of_order``; empty when all rules were kept.
     """
     plain = ascii_form(answer).strip(_BLANK)
     issues = [] if plain == answer.strip(_BLANK) else ["non_ascii"]
-    pairs, found = _pairs(plain, labels)
+    pairs, found = _pairs(plain, keys)
     issues += found
     scores: dict[str, float] = {}
     for key, value in pairs:
-        label, spelled = _label(key, labels)
+        label, fault = _label(key, keys)
+        issues += [fault] if fault else []
         if label is None:
-            issues.append("unknown_label")
             continue
-        issues += [] if spelled else ["label_spelling"]
         number, whole = _number(value)
         issues += [] if whole else ["non_integer"]
         if number is None:
@@ -71,26 +77,26 @@ def read_scores(
             continue
         issues += [] if 0 <= number <= maximum else ["out_of_range"]
         scores[label] = float(min(max(number, 0), maximum))
-    if len(scores) < len(labels):
+    if len(scores) < len(keys):
         issues.append("missing")
-    if list(scores) != [label for label in labels if label in scores]:
+    if list(scores) != [label for label in keys if label in scores]:
         issues.append("out_of_order")
     if not issues and not _STRICT.fullmatch(plain):
         issues.append("bad_json")
     return scores, issues
 
 
-def spans(answer: str, labels: Sequence[str]) -> dict[str, tuple[int, int]]:
+def spans(answer: str, keys: Mapping[str, str]) -> dict[str, tuple[int, int]]:
     """Where in an answer the number of each label's first score stands."""
     found: dict[str, tuple[int, int]] = {}
-    for match in _pair_pattern(labels).finditer(ascii_form(answer)):
-        label, _ = _label(match["key"], labels)
+    for match in _pair_pattern(keys).finditer(ascii_form(answer)):
+        label, _ = _label(match["key"], keys)
         if label is not None:
             found.setdefault(label, match.span("value"))
     return found
 
 
-def _pairs(plain: str, labels: Sequence[str]) -> tuple[list[tuple[str, Any]], list[str]]:
+def _pairs(plain: str, keys: Mapping[str, str]) -> tuple[list[tuple[str, Any]], list[str]]:
     """Keys and values of the object that counts, and what is wrong around it."""
     if plain.startswith("{"):
         whole, end = _decode(plain, 0)
@@ -112,7 +118,7 @@ def _pairs(plain: str, labels: Sequence[str]) -> tuple[list[tuple[str, Any]], li
     issues = ["bad_json"]
     if "{" in plain and "}" not in plain:
         issues.append("unfinished")
-    found = _pair_pattern(labels).finditer(plain)
+    found = _pair_pattern(keys).finditer(plain)
     return [(m["key"], _parsed(m["value"])) for m in found], issues
 
 
@@ -131,20 +137,27 @@ def _unnested(pairs: _Pairs) -> tuple[list[tuple[str, Any]], list[str]]:
     return pairs, []
 
 
-def _pair_pattern(labels: Sequence[str]) -> re.Pattern[str]:
-    key = id_pattern(labels)
+def _pair_pattern(keys: Mapping[str, str]) -> re.Pattern[str]:
+    label = id_pattern(list(keys))
+    quotation = r"(?: [^\"\[\]{}:=\n]{0,400})?" if _quoting(keys) else ""
     return re.compile(
-        rf"(?P<key>\[ ?(?:{key}) ?\]|\"(?:{key})\")\"?\s*[:=]\s*\"?"
+        rf"(?P<key>\[ ?(?:{label}) ?\]{quotation}|\"(?:{label})\")\"?\s*[:=]\s*\"?"
         r"(?P<value>[+-]?[0-9]+(?:\.[0-9]+)?)"
     )
 
 
-def _label(key: str, labels: Sequence[str]) -> tuple[str | None, bool]:
-    """The label a key means, and whether it is written exactly as ``[label]``."""
-    if len(key) > 2 and key[0] == "[" and key[-1] == "]" and key[1:-1] in labels:
-        return key[1:-1], True
+def _quoting(keys: Mapping[str, str]) -> bool:
+    return any(key != f"[{label}]" for label, key in keys.items())
+
+
+def _label(key: str, keys: Mapping[str, str]) -> tuple[str | None, str]:
+    """The label a key means, and the issue when it is not written exactly as it should."""
+    head, bracket, rest = key.partition("]")
+    if bracket and head[:1] == "[" and head[1:] in keys and (not rest or _quoting(keys)):
+        label = head[1:]
+        return label, "" if key == ascii_form(keys[label]) else "quote"
     bare = key.strip().strip("[]\"'").strip()
-    return (bare, False) if bare in labels else (None, False)
+    return (bare, "label_spelling") if bare in keys else (None, "unknown_label")
 
 
 def _number(value: Any) -> tuple[float | None, bool]:

@@ -3,6 +3,10 @@
 After GroupRank (2025). Mode ``answer`` is that JSON object alone, in shown order; mode ``reason``
 puts it between answer tags behind the reasoning. Issues are those of ``tags`` and ``objects`` and,
 when nothing can be read, ``no_scores``. Ties stay ties: what they are worth is a reward's business.
+
+With ``quote``, each score stands behind the first words of its document, ``{"[1] stars make
+light": 7}``: a small model then judges what it has just read instead of looking it up by number.
+A quotation that is not the document's is the issue ``quote``.
 """
 
 from __future__ import annotations
@@ -27,10 +31,12 @@ RULES: wording.Rules = {
 class Params(Spec):
     """``max``: the best score; ``grade_max``: the grade that earns it in ideal answers (when null
     the largest of the view, so that the best documents of every view earn it, whatever their
-    grade); ``prefill``: how the assistant's turn already begins."""
+    grade); ``quote``: how many words of a document are repeated before its score; ``prefill``: how
+    the assistant's turn already begins."""
 
     max: int = Field(default=10, ge=1, le=1000)
     grade_max: int | None = Field(default=None, ge=1)
+    quote: int = Field(default=0, ge=0, le=100)
     prefill: str = ""
 
 
@@ -60,7 +66,8 @@ class ScoresFormat:
         """One chat that shows all documents of the view in its order."""
         numbers = {"count": len(view.labels), "max": self.params.max}
         more = ", …" if len(view.labels) > 2 else ""
-        example = ", ".join(f'"[{label}]": score' for label in view.labels[:2])
+        told = " its first words" if self.params.quote else ""
+        example = ", ".join(f'"[{label}]{told}": score' for label in view.labels[:2])
         task = self.words.fill(self.mode, example=f"{{{example}{more}}}", **numbers)
         documents = "\n".join(
             base.document(self.words, self.spec, view, i) for i in range(len(view.labels))
@@ -77,7 +84,7 @@ class ScoresFormat:
     def parse(self, text: str, view: View, *, prefill: str = "") -> Outcome:
         """Read the scores; documents without one are left out of the answer."""
         tagged = base.read_tags(text, prefill, self.mode)
-        scores, issues = read_scores(tagged.answer, view.labels, self.params.max)
+        scores, issues = read_scores(tagged.answer, self._keys(view), self.params.max)
         issues = [*tagged.issues, *issues]
         if not scores:
             return base.finish(None, [*issues, "no_scores"], reasoning=tagged.reasoning)
@@ -90,8 +97,8 @@ class ScoresFormat:
         graded = view.grades(grades)
         top = self.params.grade_max or max(graded.values()) or 1
         scores = (int(self.params.max * min(graded[d], top) / top + 0.5) for d in view.docids)
-        pairs = zip(view.labels, scores, strict=True)
-        listed = ", ".join(f'"[{label}]": {score}' for label, score in pairs)
+        pairs = zip(self._keys(view).values(), scores, strict=True)
+        listed = ", ".join(f'"{key}": {score}' for key, score in pairs)
         return base.with_reasoning(self.mode, reasoning, f"{{{listed}}}")
 
     def label_texts(self, view: View) -> tuple[str, ...]:
@@ -105,9 +112,15 @@ class ScoresFormat:
         """
         tagged = base.read_tags(text, prefill, self.mode)
         shift = tagged.start - len(prefill)
-        found = spans(tagged.answer, view.labels)
+        found = spans(tagged.answer, self._keys(view))
         return {
             label: (start + shift, end + shift)
             for label, (start, end) in found.items()
             if start + shift >= 0
         }
+
+    def _keys(self, view: View) -> dict[str, str]:
+        """The key of each label in an answer."""
+        words = self.params.quote
+        pairs = zip(view.labels, view.candidates, strict=True)
+        return {label: f"[{label}] {c.quote(words)}".rstrip() for label, c in pairs}

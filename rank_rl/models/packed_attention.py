@@ -78,18 +78,25 @@ def _attend(
     from torch.nn.functional import scaled_dot_product_attention as sdpa
 
     prefix, segment = packed.prefix_index, packed.segment_index
-    a, b, c = (x[prefix].transpose(1, 2) for x in (q, k, v))
+    a, b, c = (_rows(x, prefix).transpose(1, 2) for x in (q, k, v))
     first = sdpa(a, b, c, is_causal=True, enable_gqa=True, **how).transpose(1, 2)
     shared = prefix[packed.owner]
-    keys, values = (torch.cat([x[shared], x[segment]], 1).transpose(1, 2) for x in (k, v))
+    keys, values = (
+        torch.cat([_rows(x, shared), _rows(x, segment)], 1).transpose(1, 2) for x in (k, v)
+    )
     # Query heads that share a key head become rows of it: no kernel has to repeat the keys.
     (n, length), (heads, dim) = segment.shape, q.shape[1:]
     times = heads // k.shape[1]
-    rows = q[segment].transpose(1, 2).reshape(n, -1, times * length, dim)
+    rows = _rows(q, segment).transpose(1, 2).reshape(n, -1, times * length, dim)
     mask = packed.segment_mask.repeat(1, 1, times, 1)
     rest = sdpa(rows, keys, values, attn_mask=mask, **how)
     rest = rest.reshape(n, heads, length, -1).transpose(1, 2)
-    return torch.cat([first.flatten(0, 1), rest.flatten(0, 1)])[packed.cells]
+    return torch.cat([first.flatten(0, 1), rest.flatten(0, 1)]).index_select(0, packed.cells)
+
+
+def _rows(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """``x[index]``, whose backward pass takes a tenth of the time of that of plain indexing."""
+    return x.index_select(0, index.flatten()).unflatten(0, index.shape)
 
 
 @contextlib.contextmanager

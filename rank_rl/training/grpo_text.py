@@ -14,7 +14,7 @@ from typing import Any
 
 from rank_rl import rewards, seeds
 from rank_rl.data import rows
-from rank_rl.data.annotations import reasoning
+from rank_rl.data.annotations import told
 from rank_rl.errors import ModelError, RecipeError
 from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import Prompt, RankingTask, View
@@ -142,11 +142,9 @@ def prompt_text(tokens: ChatTokens, prompt: Prompt) -> tuple[str, int]:
 
 def _answer_tokens(stage: common.Stage, task: RankingTask, view: View, prompt: Prompt) -> int:
     """Tokens of the ideal answer of a view, with its end."""
-    told = ""
-    if stage.fmt.mode == "reason" and stage.spec.data.reasoning == "annotations":
-        told = reasoning(task).text(view)
-    answer = stage.fmt.ideal(view, task.grades or {}, told).removeprefix(prompt.prefill)
-    return len(stage.tokens.encode(answer)) + 1
+    style = stage.spec.data.reasoning if stage.fmt.mode == "reason" else "none"
+    answer = stage.fmt.ideal(view, task.grades or {}, told(task, view, style))
+    return len(stage.tokens.encode(answer.removeprefix(prompt.prefill))) + 1
 
 
 def default_length(spec: RecipeSpec, ideal: int) -> int:

@@ -102,9 +102,9 @@ def training_rows(
 def answer_rows(stage: common.Stage, task: RankingTask, view: View) -> list[dict[str, Any]]:
     """The rows of one view: one, or one a document where the format has label slots."""
     spec = stage.spec
-    told = reasoning(task) if spec.data.reasoning == "annotations" else None
     if not hasattr(stage.fmt, "slot_messages"):
-        return rows.sft_rows(task, [view], stage.fmt, told)
+        return rows.sft_rows(task, [view], stage.fmt, spec.data.reasoning)
+    told = None if spec.data.reasoning == "none" else reasoning(task)
     # The draw's documents make its seed: the same negatives for the same view only.
     seed = seeds.derive(spec.run.seed, *view.docids)
     ratio = spec.data.sampler.negatives_per_positive

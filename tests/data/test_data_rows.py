@@ -67,7 +67,7 @@ def test_group_rows_survive_arrow_and_give_the_view_back(name: str, mode: str) -
 @pytest.mark.parametrize("mode", ["reason", "answer"])
 def test_sft_completions_are_ideal_and_parse_as_such(name: str, mode: str) -> None:
     fmt = make(name, mode)
-    (row,) = through_arrow(rows.sft_rows(TASK, [VIEW], fmt, REASONS))
+    (row,) = through_arrow(rows.sft_rows(TASK, [VIEW], fmt, "annotations"))
     ((message),) = row["completion"]
     assert message["role"] == "assistant" and message["content"].startswith(row["prefill"])
     outcome = fmt.parse(
@@ -77,6 +77,11 @@ def test_sft_completions_are_ideal_and_parse_as_such(name: str, mode: str) -> No
     assert outcome.as_order(VIEW)[:2] == ("c", "b")
     told = "Step 1: Elm, in: Ward [4]. Step 2: Ward, capital: Minot [1]."
     assert (told in message["content"]) == (mode == "reason")
+    (row,) = rows.sft_rows(TASK, [VIEW], fmt, "explicit")
+    judged = row["completion"][0]["content"].partition("</think>")[0].splitlines()[1:]
+    relevant = [f"[{VIEW.label(d)}]" for d in VIEW.docids if (TASK.grades or {}).get(d, 0) > 0]
+    assert [x.split()[0] for x in judged if " Relevant: yes." in x] == relevant * (mode == "reason")
+    assert len(judged) == len(VIEW.labels) * (mode == "reason")
 
 
 @pytest.mark.parametrize("mode", ["reason", "answer"])

@@ -90,6 +90,36 @@ def test_validation_is_a_share_of_train_whatever_the_file_order() -> None:
     assert set(qids(other.validation)) != set(qids(division.validation))
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_validation_shares_no_relevant_document_with_training(seed: int) -> None:
+    # Families of three: q0 and q1 share d0, q1 and q2 share e0, and so on.
+    pairs = [("d{}", "x{}"), ("d{}", "e{}"), ("e{}", "y{}")]
+    train = tuple(
+        RankingTask(
+            query=Query(qid=f"q{3 * f + i}", text=f"question {f} {i}"),
+            candidates=(Candidate(docid="a", text="a"),),
+            grades={name.format(f): 1 for name in names} | {"a": 0},
+        )
+        for f in range(10)
+        for i, names in enumerate(pairs)
+    )
+    spec = DataSpec(source="jsonl", validation=0.34)
+    division = divide({"train": train, "test": ()}, spec, seed=seed)
+    assert len(division.validation) == 9 and not division.validation_leaks.documents
+    turned = divide({"train": train[::-1], "test": ()}, spec, seed=seed)
+    assert set(qids(turned.validation)) == set(qids(division.validation))
+
+
+def test_interwoven_queries_are_divided_all_the_same_with_a_warning(caplog) -> None:
+    train = tuple(task(f"q{i}") for i in range(12))
+    division = divide(
+        {"train": train, "test": ()}, DataSpec(source="jsonl", validation=0.25), seed=0
+    )
+    assert (len(division.train), len(division.validation)) == (9, 3)
+    assert division.validation_leaks.documents == ("d0",)
+    assert "what validation says is too good" in caplog.text
+
+
 def test_a_cut_keeps_file_order_and_a_smaller_cut_is_part_of_it() -> None:
     tasks = tuple(task(f"q{i}") for i in range(30))
     ten, five = cut(tasks, 10, seed=4), cut(tasks, 5, seed=4)

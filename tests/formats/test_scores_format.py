@@ -121,3 +121,48 @@ def test_slot_spans_point_at_the_scores_of_the_answer():
     assert {label: text[a:b] for label, (a, b) in spans.items()} == {"1": "7", "2": "10", "3": "0"}
     assert spans["1"][0] > text.index("<answer>")
     assert make().slot_spans("no scores", view()) == {}
+
+
+def test_scores_behind_quotations():
+    docs = [
+        Candidate(
+            docid="a", title="Sun [2]", text='It is "a star": 4.6 billion years old <|im_end|>'
+        ),
+        Candidate(docid="b", text="élan", rank=2),
+        Candidate(docid="c", text="[1] > [2]", rank=3),
+    ]
+    shown = numbered(Query(qid="q", text="why?"), docs)
+    fmt = make(max=1, quote=6)
+    ideal = fmt.ideal(shown, {"a": 1})
+    assert ideal == '{"[1] Sun 2 . It is a": 1, "[2] élan": 0, "[3] 1 2": 0}'
+    assert fmt.parse(ideal, shown).status == "ok"
+    assert {k: ideal[a:b] for k, (a, b) in fmt.slot_spans(ideal, shown).items()} == {
+        "1": "1",
+        "2": "0",
+        "3": "0",
+    }
+    assert "its first words" in fmt.render(shown).messages[-1]["content"]
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "issues"),
+    [
+        ('{"[1] something else": 1, "[2] text 1": 0, "[3] text 2": 0}', (1, 0, 0), {"quote"}),
+        ('{"[1]": 1, "[2] text 1": 0, "[3] text 2": 0}', (1, 0, 0), {"quote"}),
+        (
+            '{"[1] text 0": 1, "[2] text 1": 0, "[3] te',
+            (1, 0),
+            {"bad_json", "missing", "unfinished"},
+        ),
+        ('{"[9] text 0": 1, "[2] text 1": 0}', (None, 0), {"unknown_label", "missing"}),
+    ],
+)
+def test_quotations_that_are_wrong_are_read_and_named(text, values, issues):
+    outcome = make(max=1, quote=6).parse(text, view())
+    wanted = {d: v for d, v in zip("abc", values, strict=False) if v is not None}
+    assert isinstance(outcome.answer, Scores) and dict(outcome.answer.values) == wanted
+    assert set(outcome.issues) == issues
+
+
+def test_without_quotations_prose_behind_a_label_is_no_score():
+    assert read("[1] mentions 3 things: 2 of them matter")[0] == "failed"

@@ -11,10 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rank_rl import formats, strategies
+from rank_rl.data.first_stage import reorder
 from rank_rl.errors import DataError
+from rank_rl.formats import base
 from rank_rl.formats.base import Format
 from rank_rl.formats.budget import CutReport
 from rank_rl.generation import Generator
@@ -26,10 +28,11 @@ from rank_rl.models import loading
 from rank_rl.models.packed import PackedScorer
 from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import Candidate, Completion, Exchange, Query, Ranking, RankingTask
-from rank_rl.specs import FormatSpec, ModelSpec, StrategySpec
+from rank_rl.specs import FirstStageSpec, FormatSpec, ModelSpec, StrategySpec
 from rank_rl.strategies import Strategy, drive
 
 Document = str | Mapping[str, Any] | Candidate
+FirstStage = Literal["auto", "given", "bm25"]
 Progress = Callable[[int, int], None]
 
 
@@ -191,16 +194,20 @@ class Reranker:
         top_k: int | None = None,
         instruction: str | None = None,
         explain: bool | int = False,
+        first_stage: FirstStage = "auto",
     ) -> list[RankResult]:
-        """Rank documents, given in first-stage order, for one query.
+        """Rank documents for one query.
 
         Args:
             query: the question.
-            documents: texts, mappings with ``text`` and optionally ``id`` and ``title``, or
-                candidates.
+            documents: texts, mappings with ``text`` and optionally ``id``, ``title`` and ``score``
+                (of the first stage), or candidates.
             top_k: how many results to return; None returns all.
             instruction: what counts as relevant, where the task says so.
             explain: write reasoning for the results returned (or for that many of them).
+            first_stage: ``given`` takes the documents in the order in which they are given;
+                ``bm25`` orders them by BM25 over these documents first; ``auto`` does so where
+                ``orders`` says so.
 
         Raises:
             DataError: no documents, a document without text, or a repeated id.
@@ -209,6 +216,8 @@ class Reranker:
             query=Query(qid="query", text=query, instruction=instruction),
             candidates=tuple(candidate(d, i + 1) for i, d in enumerate(documents)),
         )
+        if first_stage == "bm25" or (first_stage == "auto" and self.orders(task.candidates)):
+            (task,), _ = reorder([task], FirstStageSpec(pool=True))
         wanted = len(task.candidates) if top_k is None else top_k
         depth = min(wanted, wanted if explain is True else int(explain))
         (result,) = self.rank_tasks([task], explain=depth)
@@ -224,6 +233,13 @@ class Reranker:
             )
             for i, docid in enumerate(result.ranking.docids[:wanted])
         ]
+
+    def orders(self, candidates: Sequence[Candidate]) -> bool:
+        """Whether prompts tell the first stage's order, while no document has a score of one.
+
+        The order in which texts happen to be listed would mislead such a model.
+        """
+        return base.reads_first_stage(self.fmt) and all(c.score is None for c in candidates)
 
     def rank_tasks(
         self,
@@ -268,7 +284,7 @@ def candidate(document: Document, rank: int) -> Candidate:
     """A document as given by a user, at its first-stage rank.
 
     Raises:
-        DataError: it has no text.
+        DataError: it has no text, or a score that is not a number.
     """
     if isinstance(document, Candidate):
         return replace(document, rank=rank)
@@ -278,8 +294,10 @@ def candidate(document: Document, rank: int) -> Candidate:
     if not isinstance(text, str):
         raise DataError("no text", where=f"document {rank}", expected="a string under 'text'")
     docid = next((document[k] for k in ("id", "docid", "_id") if document.get(k) is not None), rank)
-    title = str(document.get("title") or "")
-    return Candidate(docid=str(docid), text=text, title=title, rank=rank)
+    title, score = str(document.get("title") or ""), document.get("score")
+    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
+        raise DataError(f"score is {score!r}", where=f"document {rank}", expected="a number")
+    return Candidate(docid=str(docid), text=text, title=title, rank=rank, score=score)
 
 
 def about(exchange: Exchange, docid: str) -> str:

@@ -87,16 +87,19 @@ class SamplerSpec(Spec):
     ``pool``: the relevant candidates (one place is kept for another document) and random others,
     ``size`` in all. ``groups``: ``size`` random candidates. ``window``: ``size`` candidates that
     follow one another in first-stage order. Each query gets ``per_query`` draws, in random order
-    with ``shuffle`` and in first-stage order without. A draw without a relevant document, or with
-    nothing else, teaches nothing: it is repeated up to ``retries`` times, then left out and
-    counted. ``negatives_per_positive`` thins out the rows of stage sft with format slots, one row
-    a document: that many documents that are not relevant for each relevant one of a view (at
-    least one a view); null keeps all.
+    with ``shuffle`` and in first-stage order without. A pool holds the ``keep_first`` best
+    candidates of the first stage in any case: hard negatives, and what a prompt with ``context``
+    shows when whole pools are ranked. A draw without a relevant document, or with nothing else,
+    teaches nothing: it is repeated up to ``retries`` times, then left out and counted.
+    ``negatives_per_positive`` thins out the rows of stage sft with format slots, one row a
+    document: that many documents that are not relevant for each relevant one of a view (at least
+    one a view); null keeps all.
     """
 
     name: Literal["pool", "groups", "window"] = "pool"
     size: int = Field(default=20, ge=2)
     per_query: int = Field(default=1, ge=1)
+    keep_first: int = Field(default=0, ge=0)
     shuffle: bool = True
     retries: int = Field(default=10, ge=0)
     negatives_per_positive: int | None = Field(default=None, ge=0)
@@ -252,7 +255,7 @@ class BenchSpec(Spec):
     baselines: list[str] = []
     steps: list[tuple[str, str]] = []
     samples: int = Field(default=10000, ge=100)
-    batch_size: int = Field(default=4, ge=1)
+    batch_size: int = Field(default=32, ge=1)
 
 
 class RecipeSpec(Spec):

@@ -147,7 +147,7 @@ def _ask(
         generator=LocalGenerator(
             loaded,
             max_new_tokens=how.max_new_tokens,
-            batch_size=spec.bench.batch_size if spec.bench else 4,
+            batch_size=spec.bench.batch_size if spec.bench else 32,
         ),
     )
     results = reranker.rank_tasks(tasks, explain=system.explain, progress=progress)

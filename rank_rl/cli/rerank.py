@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,14 @@ from rank_rl.errors import DataError, RecipeError
 if TYPE_CHECKING:
     from rank_rl.records import RankingTask
     from rank_rl.rerank import RankResult, Reranker
+
+
+class FirstStage(str, Enum):
+    """Where the order of ``--documents`` comes from."""
+
+    auto = "auto"
+    given = "given"
+    bm25 = "bm25"
 
 
 def rerank(
@@ -39,6 +48,13 @@ def rerank(
         bool | None,
         typer.Option("--explain/--no-explain", help="Write the reasoning too (default)."),
     ] = None,
+    first_stage: Annotated[
+        FirstStage,
+        typer.Option(
+            help="given keeps the order of --documents, bm25 orders them first; "
+            "auto: bm25 where prompts tell the first stage's order and no document has a score.",
+        ),
+    ] = FirstStage.auto,
     format_: Annotated[
         str | None,
         typer.Option(
@@ -72,7 +88,13 @@ def rerank(
         )
     found = read_documents(documents)
     reranker = _load(model, readout, format_)
-    results = reranker.rank(query, found, top_k=top_k, explain=explain is not False)
+    results = reranker.rank(
+        query,
+        found,
+        top_k=top_k,
+        explain=explain is not False,
+        first_stage=first_stage.value,
+    )
     _show(results, as_json=as_json)
 
 
@@ -104,8 +126,9 @@ def _load(model: str, readout: str, name: str | None) -> Reranker:
     return Reranker.from_pretrained(model, readout=readout, format=spec)
 
 
-def read_documents(source: str) -> list[dict[str, str]]:
-    """Read documents with ``id``, ``text`` and ``title`` from a file, or from stdin for ``-``.
+def read_documents(source: str) -> list[dict[str, Any]]:
+    """Read documents with ``id``, ``text``, ``title`` and, where given, ``score`` from a file, or
+    from stdin for ``-``.
 
     A line that begins with ``{`` is a JSON object; any other is the text of a document. A document
     without an id is named by its line number.
@@ -121,7 +144,7 @@ def read_documents(source: str) -> list[dict[str, str]]:
         numbered = [(f"stdin:{n}", row) for n, row in enumerate(piped, 1) if row.strip()]
     else:
         numbered = lines(Path(source))
-    documents: dict[str, dict[str, str]] = {}
+    documents: dict[str, dict[str, Any]] = {}
     for where, row in numbered:
         document = _document(row, where)
         if document["id"] in documents:
@@ -132,7 +155,7 @@ def read_documents(source: str) -> list[dict[str, str]]:
     return list(documents.values())
 
 
-def _document(line: str, where: str) -> dict[str, str]:
+def _document(line: str, where: str) -> dict[str, Any]:
     from rank_rl.data.files import identifier, text_field
 
     number = where.rpartition(":")[2]
@@ -148,6 +171,7 @@ def _document(line: str, where: str) -> dict[str, str]:
         "id": identifier(record, keys, where) if named else number,
         "text": text_field(record, ("text", "contents"), where),
         "title": text_field(record, ("title",), where, default=""),
+        **({"score": record["score"]} if record.get("score") is not None else {}),
     }
 
 

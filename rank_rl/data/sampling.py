@@ -90,32 +90,34 @@ def sample_tasks(
 
 def _draw(task: RankingTask, spec: SamplerSpec, rng: random.Random) -> Picked:
     """Choose documents, then put them in first-stage or in random order."""
-    picked = _PICKERS[spec.name](task, spec.size, rng)
+    picked = _PICKERS[spec.name](task, spec, rng)
     picked.sort(key=lambda c: c.rank)
     if spec.shuffle:
         rng.shuffle(picked)
     return picked
 
 
-def _pool(task: RankingTask, size: int, rng: random.Random) -> Picked:
-    """All relevant candidates (one place is kept for another document) and random others."""
+def _pool(task: RankingTask, spec: SamplerSpec, rng: random.Random) -> Picked:
+    """All relevant candidates (one place is kept for another document) and others: the first
+    ``keep_first``, then random ones."""
     relevant = [c for c in task.candidates if _grade(task, c) > 0]
-    others = [c for c in task.candidates if _grade(task, c) <= 0]
-    room = size - 1 if others else size
-    kept = rng.sample(relevant, min(len(relevant), room))
-    return kept + rng.sample(others, min(len(others), size - len(kept)))
+    best = [c for c in task.candidates[: spec.keep_first] if _grade(task, c) <= 0]
+    rest = [c for c in task.candidates[spec.keep_first :] if _grade(task, c) <= 0]
+    kept = rng.sample(relevant, min(len(relevant), spec.size - bool(best or rest)))
+    kept += best[: spec.size - len(kept)]
+    return kept + rng.sample(rest, min(len(rest), spec.size - len(kept)))
 
 
-def _group(task: RankingTask, size: int, rng: random.Random) -> Picked:
-    return rng.sample(task.candidates, min(len(task.candidates), size))
+def _group(task: RankingTask, spec: SamplerSpec, rng: random.Random) -> Picked:
+    return rng.sample(task.candidates, min(len(task.candidates), spec.size))
 
 
-def _window(task: RankingTask, size: int, rng: random.Random) -> Picked:
-    start = rng.randint(0, max(0, len(task.candidates) - size))
-    return list(task.candidates[start : start + size])
+def _window(task: RankingTask, spec: SamplerSpec, rng: random.Random) -> Picked:
+    start = rng.randint(0, max(0, len(task.candidates) - spec.size))
+    return list(task.candidates[start : start + spec.size])
 
 
-_PICKERS: dict[str, Callable[[RankingTask, int, random.Random], Picked]] = {
+_PICKERS: dict[str, Callable[[RankingTask, SamplerSpec, random.Random], Picked]] = {
     "pool": _pool,
     "groups": _group,
     "window": _window,

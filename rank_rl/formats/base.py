@@ -139,6 +139,11 @@ def hint(words: Wording, spec: FormatSpec, view: View, index: int) -> str:
     return words.fill("hint_score", score=f"{candidate.score:.3g}")
 
 
+def reads_first_stage(fmt: Format) -> bool:
+    """Whether prompts of the format show what the first stage said of the documents."""
+    return fmt.spec.first_stage_hint != "none" or bool(fmt.spec.params.get("context"))
+
+
 def document(words: Wording, spec: FormatSpec, view: View, index: int) -> str:
     """One document as a prompt shows it, with its label and hint where the wording has them."""
     filled = words.fill(

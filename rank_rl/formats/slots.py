@@ -23,6 +23,7 @@ RULES: wording.Rules = {
     **base.COMMON_RULES,
     "system": ("", "task labels"),
     "head": ("query instruction", ""),
+    "context": ("text", ""),
     "document": ("hint text", ""),
     "lead": ("", ""),
     "reason": ("", "labels"),
@@ -32,11 +33,15 @@ RULES: wording.Rules = {
 
 class Params(Spec):
     """``labels``: worst first, each one token; ``values``: what they are worth (0, 1, … when
-    null); ``lead``: what the assistant's turn begins with (the wording's when null)."""
+    null); ``lead``: what the assistant's turn begins with (the wording's when null); ``context``:
+    how many of the view's first documents, by first-stage rank, are shown with the query to every
+    other one, as pseudo-relevance feedback (Rocchio, 1971; E2Rank's listwise prompt, 2510.22733)
+    and the only way in which one document can tell about another."""
 
     labels: list[str] = Field(default=["no", "yes"], min_length=2)
     values: list[float] | None = None
     lead: str | None = None
+    context: int = Field(default=0, ge=0)
 
 
 class SlotFormat:
@@ -227,7 +232,10 @@ class SlotFormat:
         return self.words.fill("system", task=task, labels=named)
 
     def _head(self, view: View) -> str:
-        return self.words.fill("head", **base.question(self.words, view))
+        head = self.words.fill("head", **base.question(self.words, view))
+        first = sorted(view.candidates, key=lambda c: (c.rank, c.docid))[: self.params.context]
+        shown = (self.words.fill("context", text=base.document_text(c)) for c in first)
+        return head + "".join(shown)
 
 
 def _starts_with(text: str, label: str) -> bool:
@@ -256,5 +264,11 @@ def _check_pieces(words: wording.Wording) -> None:
     head, body = words.texts["head"], words.texts["document"]
     if not head.endswith("\n") or head[:1].isspace():
         raise RecipeError("head must end with a line break", where=f"wording {words.version}: head")
+    context = words.texts["context"]
+    if not context.endswith("\n") or context[:1].isspace() or context.startswith("{"):
+        raise RecipeError(
+            "must begin with a word and end with a line break",
+            where=f"wording {words.version}: context",
+        )
     if body[:1].isspace() or body.startswith("{"):
         raise RecipeError("must begin with a word", where=f"wording {words.version}: document")

@@ -21,6 +21,7 @@ from rank_rl.records import Completion, Prompt
 from rank_rl.seeds import derive
 
 STOP = ("</answer>",)
+BATCH_TOKENS = 32768
 
 
 class LocalGenerator:
@@ -32,7 +33,8 @@ class LocalGenerator:
         temperature: 0 is greedy.
         top_p: nucleus (Holtzman et al., 2020), in (0, 1]; 1 keeps every token.
         seed: what sampling is derived from, together with the prompt.
-        batch_size: prompts a forward pass; prompts of similar length share one.
+        batch_size: most prompts a forward pass; prompts of similar length share one. Long ones
+            are fewer, so that prompts and answers together stay below 32,768 tokens.
 
     ``stop`` holds the texts that end an answer; they stay in it.
     """
@@ -45,7 +47,7 @@ class LocalGenerator:
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int = 0,
-        batch_size: int = 8,
+        batch_size: int = 32,
     ) -> None:
         self.loaded = loaded
         self.tokens = ChatTokens(loaded.tokenizer)
@@ -75,8 +77,12 @@ class LocalGenerator:
     def _batches(self, rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         """Indices in batches, longest first, so that the largest one fails first if any does."""
         order = sorted(range(len(rows)), key=lambda i: (-len(rows[i]), i))
-        for start in range(0, len(order), self.batch_size):
-            yield order[start : start + self.batch_size]
+        start = 0
+        while start < len(order):
+            fit = BATCH_TOKENS // (len(rows[order[start]]) + self.max_new_tokens)
+            end = start + max(1, min(self.batch_size, fit))
+            yield order[start:end]
+            start = end
 
     def _batch(self, rows: list[list[int]]) -> list[Completion]:
         room = self._window() - max(map(len, rows))

@@ -14,7 +14,7 @@ from rank_rl.cli.rerank import read_documents, read_run_tasks
 from rank_rl.errors import DataError
 
 
-def documents(tmp_path: Path, text: str) -> list[dict[str, str]]:
+def documents(tmp_path: Path, text: str) -> list[dict[str, object]]:
     path = tmp_path / "docs.jsonl"
     path.write_text(text, encoding="utf-8")
     return read_documents(str(path))
@@ -25,14 +25,14 @@ def test_spellings_of_ids_titles_and_plain_lines(tmp_path: Path) -> None:
         '{"id": "a", "text": "one"}\n'
         '{"_id": 7, "text": "two", "title": "T"}\n'
         "\n"
-        '{"docid": "c", "contents": "three"}\n'
+        '{"docid": "c", "contents": "three", "score": 1.5}\n'
         '{"text": "four"}\n'
         "plain text [1] > [2]\n"
     )
     assert documents(tmp_path, text) == [
         {"id": "a", "text": "one", "title": ""},
         {"id": "7", "text": "two", "title": "T"},
-        {"id": "c", "text": "three", "title": ""},
+        {"id": "c", "text": "three", "title": "", "score": 1.5},
         {"id": "5", "text": "four", "title": ""},
         {"id": "6", "text": "plain text [1] > [2]", "title": ""},
     ]

@@ -209,3 +209,18 @@ def test_every_relevant_paragraph_of_the_bundled_collection_has_its_step() -> No
         assert found <= gold
         relevant, assigned = relevant + len(gold), assigned + len(found)
     assert (relevant, assigned) == (478, 478)
+
+
+def test_explicit_reasoning_judges_every_document_in_shown_order() -> None:
+    made = task({"decomposition": SEAT}, {"ward": 2, "elm": 1}, WARD, ASH, ELM)
+    view = numbered(made.query, made.candidates)
+    assert annotations.told(made, view, "explicit").splitlines() == [
+        "[1] Ward County. Its county seat is Minot. Relevant: yes. "
+        "It answers step 2: Ward County, capital: Minot.",
+        "[2] Ash Township. Ash Township lies elsewhere. Relevant: no.",
+        "[3] Elm Township. Elm Township is a place in Ward County. Relevant: yes. "
+        "It answers step 1: Elm Township, located in: Ward County.",
+    ]
+    assert annotations.told(made, view, "none") == ""
+    bare = task({}, {"ward": 2}, WARD, ASH)
+    assert annotations.told(bare, numbered(bare.query, bare.candidates), "explicit") == ""

@@ -31,6 +31,16 @@ def test_a_pool_keeps_the_relevant_documents_and_fills_up_with_others() -> None:
     assert all(v.labels == ("1", "2", "3", "4", "5") for v in views)
 
 
+def test_a_pool_keeps_the_best_of_the_first_stage() -> None:
+    spec = SamplerSpec(name="pool", size=6, per_query=20, keep_first=3)
+    views, _ = sample_views(task({"d2": 1, "d11": 2}), spec, seed=0)
+    assert all({"d1", "d2", "d3", "d11"} <= set(v.docids) for v in views)
+    assert len({frozenset(v.docids) for v in views}) > 5
+    full = SamplerSpec(size=3, per_query=5, keep_first=5)
+    views, _ = sample_views(task({f"d{i}": 1 for i in range(5, 13)}), full, seed=0)
+    assert all(len(v.docids) == 3 and "d1" in v.docids for v in views)
+
+
 def test_a_pool_of_many_relevant_documents_keeps_a_place_for_another() -> None:
     relevant = {f"d{i}": 1 for i in range(1, 10)}
     views, _ = sample_views(task(relevant), SamplerSpec(size=4, per_query=8), seed=0)

@@ -168,3 +168,17 @@ def test_bad_parameters_are_refused(params, where):
 
 def test_values_may_be_given():
     assert make(labels=["no", "partly", "yes"], values=[0, 0.5, 2]).values == (0.0, 0.5, 2.0)
+
+
+def test_context_shows_the_best_of_the_first_stage_with_the_query():
+    shown = view()
+    plain, fmt = make(), make(context=2)
+    first = sorted(shown.candidates, key=lambda c: c.rank)[:2]
+    told = "".join(f"Also found: {c.content}\n" for c in first)
+    assert fmt.slots(shown).head == plain.slots(shown).head + told
+    assert fmt.slots(shown).bodies == plain.slots(shown).bodies
+    for index in range(3):
+        user = fmt.slot_messages(shown, index)[-1]["content"]
+        assert user == fmt.slots(shown).head + fmt.slots(shown).bodies[index]
+    with pytest.raises(RecipeError, match="context"):
+        make(context=-1)

@@ -89,6 +89,26 @@ def test_equal_documents_keep_first_stage_order(loaded):
     assert result.ranking.docids == ("z", "y", "x")
 
 
+@pytest.mark.parametrize("params", [{"first_stage_hint": "rank"}, {"params": {"context": 1}}])
+def test_texts_without_scores_are_ordered_first_where_prompts_tell_the_order(loaded, params):
+    fmt = formats.make(SLOTS.model_copy(update=params))
+    reranker = Reranker(loaded=loaded, fmt=fmt)
+    asked: list[tuple[str, ...]] = []
+    ask = reranker.asker.ask
+    reranker.asker.ask = lambda views: (asked.extend(v.docids for v in views), ask(views))[1]
+    texts = ["Paris is a town.", "Faust is by Goethe.", "Goethe wrote Faust and Egmont."]
+    reranker.rank("who wrote Faust", texts)
+    reranker.rank("who wrote Faust", texts, first_stage="given")
+    scored = [{"text": text, "score": 3.0 - i} for i, text in enumerate(texts)]
+    reranker.rank("who wrote Faust", scored)
+    reranker.rank("who wrote Faust", scored, first_stage="bm25")
+    assert asked == [("3", "2", "1"), ("1", "2", "3"), ("1", "2", "3"), ("3", "2", "1")]
+    plain = Reranker(loaded=loaded, fmt=formats.make(SLOTS))
+    assert not plain.orders(())
+    with pytest.raises(DataError, match="document 1: score is 'high'"):
+        plain.rank("x", [{"text": "a", "score": "high"}])
+
+
 def test_explanations_are_written_for_the_top_documents_only(loaded):
     reranker = Reranker(loaded=loaded, fmt=formats.make(SLOTS), max_new_tokens=6)
     seen: list[tuple[int, int]] = []

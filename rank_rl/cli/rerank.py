@@ -27,6 +27,15 @@ class FirstStage(str, Enum):
     bm25 = "bm25"
 
 
+FirstStageOption = Annotated[
+    FirstStage,
+    typer.Option(
+        help="given keeps the order of --documents, bm25 orders them first; "
+        "auto: bm25 where prompts tell the first stage's order and no document has a score.",
+    ),
+]
+
+
 def rerank(
     model: Annotated[str, typer.Option(help="Checkpoint folder or Hub id.", show_default=False)],
     query: Annotated[str | None, typer.Option(help="The query.")] = None,
@@ -48,13 +57,7 @@ def rerank(
         bool | None,
         typer.Option("--explain/--no-explain", help="Write the reasoning too (default)."),
     ] = None,
-    first_stage: Annotated[
-        FirstStage,
-        typer.Option(
-            help="given keeps the order of --documents, bm25 orders them first; "
-            "auto: bm25 where prompts tell the first stage's order and no document has a score.",
-        ),
-    ] = FirstStage.auto,
+    first_stage: FirstStageOption = FirstStage.auto,
     format_: Annotated[
         str | None,
         typer.Option(
@@ -89,11 +92,7 @@ def rerank(
     found = read_documents(documents)
     reranker = _load(model, readout, format_)
     results = reranker.rank(
-        query,
-        found,
-        top_k=top_k,
-        explain=explain is not False,
-        first_stage=first_stage.value,
+        query, found, top_k=top_k, explain=explain is not False, first_stage=first_stage.value
     )
     _show(results, as_json=as_json)
 

@@ -271,14 +271,16 @@ def test_quickstart_prompt_is_shown_as_it_is() -> None:
     text = (ROOT / "recipes" / "quickstart" / "README.md").read_text(encoding="utf-8")
     (block,) = (body for _, body in code_blocks(text) if body.startswith("<|im_start|>system"))
     question = re.search(r"^Question: (.*)$", block, flags=re.MULTILINE)
-    passage = re.search(r"^Passage: (.*)<\|im_end\|>$", block, flags=re.MULTILINE)
+    passage = re.search(r"^Passage: \(rank (\d+)\) (.*)<\|im_end\|>$", block, flags=re.MULTILINE)
     assert question and passage
-    view = numbered(
-        Query(qid="q", text=question[1]), [Candidate(docid="d", text=passage[1], rank=1)]
-    )
+    shown = re.findall(r"^Also found: (.*)$", block, flags=re.MULTILINE)
+    first = [Candidate(docid=f"d{i}", text=text, rank=i) for i, text in enumerate(shown, 1)]
+    asked = Candidate(docid="d", text=passage[2], rank=int(passage[1]))
+    view = numbered(Query(qid="q", text=question[1]), [*first, asked])
     fmt = formats.make(load(ROOT / "recipes" / "quickstart" / "score.yaml").spec.format)
-    (prompt,) = fmt.prompts(view)
+    *_, prompt = fmt.prompts(view)
     turns = [f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in prompt.messages]
     assert "".join(turns) + f"<|im_start|>assistant\n{prompt.prefill}" in block
     answer = block.rpartition(prompt.prefill)[2].removesuffix("\n")
-    assert fmt.parse(answer, view, prefill=prompt.prefill).status == "ok"
+    alone = numbered(view.query, [asked])
+    assert fmt.parse(answer, alone, prefill=prompt.prefill).status == "ok"

@@ -91,10 +91,23 @@ def rerank(
         )
     found = read_documents(documents)
     reranker = _load(model, readout, format_)
+    _say_order(reranker, found, first_stage)
     results = reranker.rank(
         query, found, top_k=top_k, explain=explain is not False, first_stage=first_stage.value
     )
     _show(results, as_json=as_json)
+
+
+def _say_order(
+    reranker: Reranker, documents: Sequence[Mapping[str, Any]], asked: FirstStage
+) -> None:
+    """Say on stderr when documents are put into another order before they are ranked."""
+    from rank_rl.rerank import candidate
+
+    found = [candidate(document, i) for i, document in enumerate(documents, 1)]
+    if asked is FirstStage.auto and reranker.orders(found):
+        message = "no first-stage scores: BM25 orders the documents (--first-stage given: not)"
+        typer.echo(message, err=True)
 
 
 def _given(path: Path | None, option: str) -> Path:

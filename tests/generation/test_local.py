@@ -42,6 +42,18 @@ def test_batches_answer_as_single_prompts_do_and_in_order(loaded):
     assert len({c.prompt_tokens for c in together}) == len(PROMPTS)
 
 
+def test_long_prompts_and_answers_share_smaller_batches(loaded, monkeypatch):
+    from rank_rl.generation import local
+
+    monkeypatch.setattr(local, "BATCH_TOKENS", 60)
+    sizes: list[int] = []
+    generator = make(loaded, max_new_tokens=10, batch_size=4)
+    rows = [[5] * 90, [5] * 20, [5] * 18, *([[5] * 3] * 6)]
+    answers = generator.generate_ids(rows, progress=sizes.append)
+    # 90 + 10 is over the limit alone, twice 20 + 10 fits, six of 3 + 10 are cut at batch_size.
+    assert sizes == [1, 2, 4, 2] and len(answers) == len(rows)
+
+
 def test_greedy_decoding_is_the_argmax_step_by_step(loaded):
     import torch
 

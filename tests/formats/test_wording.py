@@ -17,6 +17,7 @@ mine:
   version: 3
   system: "Be brief."
   head: "{instruction}Q: {query}\\n"
+  context: "C: {text}\\n"
   document: "D: {hint}{text}"
   instruction: "{instruction} "
   hint_rank: "#{rank} "
@@ -66,6 +67,8 @@ def test_ones_own_file(tmp_path: Path):
         ('  answer: ""', '  answer: ""\n  extra: ""', r"mine\.extra: unknown key"),
         ("{query}\\n", "{query}", "head must end with a line break"),
         ("D: {hint}", "{hint}", "must begin with a word"),
+        ("C: {text}", "{text}", "mine@3: context"),
+        ("C: {text}\\n", "C: {text}", "mine@3: context"),
     ],
 )
 def test_a_wrong_wording_is_refused_with_file_and_key(tmp_path: Path, old, new, message):

@@ -22,6 +22,8 @@ from rank_rl.seeds import derive
 
 STOP = ("</answer>",)
 BATCH_TOKENS = 32768
+# On a CPU larger batches are slower per token: each step copies the cache of all rows.
+CPU_BATCH_TOKENS = 4096
 
 
 class LocalGenerator:
@@ -34,7 +36,8 @@ class LocalGenerator:
         top_p: nucleus (Holtzman et al., 2020), in (0, 1]; 1 keeps every token.
         seed: what sampling is derived from, together with the prompt.
         batch_size: most prompts a forward pass; prompts of similar length share one. Long ones
-            are fewer, so that prompts and answers together stay below 32,768 tokens.
+            are fewer, so that prompts and answers together stay below 32,768 tokens (4,096 on a
+            CPU).
 
     ``stop`` holds the texts that end an answer; they stay in it.
     """
@@ -77,9 +80,11 @@ class LocalGenerator:
     def _batches(self, rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         """Indices in batches, longest first, so that the largest one fails first if any does."""
         order = sorted(range(len(rows)), key=lambda i: (-len(rows[i]), i))
+        on_cpu = next(self.loaded.model.parameters()).device.type == "cpu"
+        most = CPU_BATCH_TOKENS if on_cpu else BATCH_TOKENS
         start = 0
         while start < len(order):
-            fit = BATCH_TOKENS // (len(rows[order[start]]) + self.max_new_tokens)
+            fit = most // (len(rows[order[start]]) + self.max_new_tokens)
             end = start + max(1, min(self.batch_size, fit))
             yield order[start:end]
             start = end

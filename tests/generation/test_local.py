@@ -45,7 +45,7 @@ def test_batches_answer_as_single_prompts_do_and_in_order(loaded):
 def test_long_prompts_and_answers_share_smaller_batches(loaded, monkeypatch):
     from rank_rl.generation import local
 
-    monkeypatch.setattr(local, "BATCH_TOKENS", 60)
+    monkeypatch.setattr(local, "CPU_BATCH_TOKENS", 60)
     sizes: list[int] = []
     generator = make(loaded, max_new_tokens=10, batch_size=4)
     rows = [[5] * 90, [5] * 20, [5] * 18, *([[5] * 3] * 6)]

@@ -22,7 +22,7 @@ from rank_rl.seeds import derive
 
 STOP = ("</answer>",)
 BATCH_TOKENS = 32768
-# On a CPU larger batches are slower per token: each step copies the cache of all rows.
+# On a CPU larger batches gain nothing per token and wait longer for their longest row.
 CPU_BATCH_TOKENS = 4096
 
 

@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from rank_rl import formats, strategies
 from rank_rl.data.first_stage import reorder
-from rank_rl.errors import DataError
+from rank_rl.errors import DataError, RecipeError
 from rank_rl.formats import base
 from rank_rl.formats.base import Format
 from rank_rl.formats.budget import CutReport
@@ -194,7 +194,7 @@ class Reranker:
         top_k: int | None = None,
         instruction: str | None = None,
         explain: bool | int = False,
-        first_stage: FirstStage = "auto",
+        first_stage: FirstStage | str = "auto",
     ) -> list[RankResult]:
         """Rank documents for one query.
 
@@ -211,7 +211,9 @@ class Reranker:
 
         Raises:
             DataError: no documents, a document without text, or a repeated id.
+            RecipeError: no such ``first_stage``.
         """
+        check_first_stage(first_stage)
         task = RankingTask(
             query=Query(qid="query", text=query, instruction=instruction),
             candidates=tuple(candidate(d, i + 1) for i, d in enumerate(documents)),
@@ -278,6 +280,20 @@ class Reranker:
             by_task = [[asked[id(o)] for _, o in result.outcomes] for result in results]
             return _explained(self.asker, self.generator, found, by_task, explain, progress)
         return found
+
+
+def check_first_stage(name: str) -> None:
+    """Refuse what is no ``FirstStage``.
+
+    Raises:
+        RecipeError: naming those that are.
+    """
+    if name not in get_args(FirstStage):
+        raise RecipeError(
+            f"unknown first stage {name!r}",
+            where="first_stage",
+            expected=f"one of {', '.join(get_args(FirstStage))}",
+        )
 
 
 def candidate(document: Document, rank: int) -> Candidate:

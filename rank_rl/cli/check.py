@@ -129,10 +129,11 @@ def _prompt(
         line(message["content"])
     line(f"<assistant>{prompt.prefill}")
     style = spec.data.reasoning if fmt.mode == "reason" else "none"
-    reasoning = annotations.told(task, view, style)
     if hasattr(fmt, "slots") and style != "none":
         known = annotations.reasoning(task)
         reasoning = "\n".join(known.note(docid) for docid in view.docids)
+    else:
+        reasoning = annotations.told(task, view, style)
     ideal = fmt.ideal(view, task.grades or {}, reasoning)
     heading("its ideal answer" + (", one line a document" if hasattr(fmt, "slots") else ""))
     line(ideal)

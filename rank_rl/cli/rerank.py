@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,23 +16,6 @@ from rank_rl.errors import DataError, RecipeError
 if TYPE_CHECKING:
     from rank_rl.records import RankingTask
     from rank_rl.rerank import RankResult, Reranker
-
-
-class FirstStage(str, Enum):
-    """Where the order of ``--documents`` comes from."""
-
-    auto = "auto"
-    given = "given"
-    bm25 = "bm25"
-
-
-FirstStageOption = Annotated[
-    FirstStage,
-    typer.Option(
-        help="given keeps the order of --documents, bm25 orders them first; "
-        "auto: bm25 where prompts tell the first stage's order and no document has a score.",
-    ),
-]
 
 
 def rerank(
@@ -57,14 +39,13 @@ def rerank(
         bool | None,
         typer.Option("--explain/--no-explain", help="Write the reasoning too (default)."),
     ] = None,
-    first_stage: FirstStageOption = FirstStage.auto,
+    first_stage: Annotated[
+        str, typer.Option(help="given, bm25, or auto: bm25 where prompts tell its order.")
+    ] = "auto",
     format_: Annotated[
         str | None,
         typer.Option(
-            "--format",
-            metavar="NAME",
-            help="Ask in this format with its defaults (slots, permutation, scores), "
-            "for a model that says none.",
+            "--format", metavar="NAME", help="slots, scores … for a model that says none."
         ),
     ] = None,
     readout: Annotated[
@@ -91,23 +72,26 @@ def rerank(
         )
     found = read_documents(documents)
     reranker = _load(model, readout, format_)
-    _say_order(reranker, found, first_stage)
-    results = reranker.rank(
-        query, found, top_k=top_k, explain=explain is not False, first_stage=first_stage.value
-    )
+    results = _rank(reranker, query, found, top_k, explain is not False, first_stage)
     _show(results, as_json=as_json)
 
 
-def _say_order(
-    reranker: Reranker, documents: Sequence[Mapping[str, Any]], asked: FirstStage
-) -> None:
-    """Say on stderr when documents are put into another order before they are ranked."""
+def _rank(
+    reranker: Reranker,
+    query: str,
+    documents: Sequence[Mapping[str, Any]],
+    top_k: int | None,
+    explain: bool,
+    first_stage: str,
+) -> list[RankResult]:
+    """Rank, and say on stderr when documents are put into another order before."""
     from rank_rl.rerank import candidate
 
     found = [candidate(document, i) for i, document in enumerate(documents, 1)]
-    if asked is FirstStage.auto and reranker.orders(found):
+    if first_stage == "auto" and reranker.orders(found):
         message = "no first-stage scores: BM25 orders the documents (--first-stage given: not)"
         typer.echo(message, err=True)
+    return reranker.rank(query, found, top_k=top_k, explain=explain, first_stage=first_stage)
 
 
 def _given(path: Path | None, option: str) -> Path:

@@ -107,6 +107,8 @@ def test_texts_without_scores_are_ordered_first_where_prompts_tell_the_order(loa
     assert not plain.orders(())
     with pytest.raises(DataError, match="document 1: score is 'high'"):
         plain.rank("x", [{"text": "a", "score": "high"}])
+    with pytest.raises(RecipeError, match="unknown first stage 'bm52'.*auto, given, bm25"):
+        plain.rank("x", ["a"], first_stage="bm52")
 
 
 def test_explanations_are_written_for_the_top_documents_only(loaded):

@@ -105,8 +105,9 @@ class Reranker:
             are asked together as it answers at once.
         readout: what counts as a document's score: ``score`` (label logits of slots),
             ``expected`` (expected label value, or written scores by their expectation under the
-            model's probabilities), ``decoded`` (as written); ``auto`` is score for slots and
-            decoded otherwise.
+            model's probabilities), ``guided`` (the same, where all but the scores is given to the
+            model; ``loaded`` writes, whatever ``generator`` is), ``decoded`` (as written);
+            ``auto`` is score for slots and decoded otherwise.
 
     Raises:
         RecipeError: the format cannot be read out that way.
@@ -136,9 +137,10 @@ class Reranker:
             scorer = PackedScorer(loaded, fmt)  # type: ignore[arg-type]
             self.asker = SlotAsker(fmt, scorer, readout=self.readout)  # type: ignore[arg-type]
         else:
-            scored_by = loaded if self.readout == "expected" else None
+            guided = self.readout == "guided"
+            scored_by = loaded if guided or self.readout == "expected" else None
             tokens = ChatTokens(loaded.tokenizer)
-            self.asker = TextAsker(fmt, self.generator, tokens, scored_by=scored_by)
+            self.asker = TextAsker(fmt, self.generator, tokens, scored_by=scored_by, guided=guided)
 
     @classmethod
     def from_pretrained(

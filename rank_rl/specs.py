@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Readout = Literal["auto", "score", "expected", "decoded"]
+Readout = Literal["auto", "score", "expected", "guided", "decoded"]
 
 
 class Spec(BaseModel):
@@ -202,7 +202,8 @@ class EvalSpec(Spec):
     ``readout`` is what counts as a document's score. Label slots: ``score`` is the label logits,
     ``expected`` the expected label value, ``decoded`` the value of the label that greedy decoding
     writes (a document where it writes no label keeps its first-stage position). Format scores:
-    ``decoded`` is the integers as written, ``expected`` their expectation. Orders are always
+    ``decoded`` is the integers as written, ``expected`` their expectation, ``guided`` (mode
+    answer) the expectations where all but the scores is given to the model. Orders are always
     ``decoded``. ``auto`` is score for slots and decoded otherwise.
     """
 

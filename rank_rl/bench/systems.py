@@ -88,7 +88,7 @@ def check(system: SystemSpec, spec: RecipeSpec, models: Models, task: RankingTas
     if system.model is None:
         return
     how = setting(system, spec)
-    if how.readout == "expected":
+    if how.readout in ("expected", "guided"):
         view = numbered(task.query, task.candidates)
         check_readout(formats.make(how.format), how.readout, models.tokens(system.model), view)
 

@@ -49,7 +49,7 @@ def rerank(
         ),
     ] = None,
     readout: Annotated[
-        str, typer.Option(help="score, expected or decoded; auto is as the checkpoint says.")
+        str, typer.Option(help="score, expected, guided or decoded; auto: the checkpoint's.")
     ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
 ) -> None:

@@ -11,6 +11,8 @@ A quotation that is not the document's is the issue ``quote``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import Field
 
 from rank_rl.formats import base, wording
@@ -96,10 +98,14 @@ class ScoresFormat:
         """Grades spread over 0 … max as integers, in shown order, behind the reasoning."""
         graded = view.grades(grades)
         top = self.params.grade_max or max(graded.values()) or 1
-        scores = (int(self.params.max * min(graded[d], top) / top + 0.5) for d in view.docids)
+        scores = [int(self.params.max * min(graded[d], top) / top + 0.5) for d in view.docids]
+        return base.with_reasoning(self.mode, reasoning, self.written(view, scores))
+
+    def written(self, view: View, scores: Sequence[int | str]) -> str:
+        """The answer that gives these scores, one a document in shown order."""
         pairs = zip(self._keys(view).values(), scores, strict=True)
         listed = ", ".join(f'"{key}": {score}' for key, score in pairs)
-        return base.with_reasoning(self.mode, reasoning, f"{{{listed}}}")
+        return f"{{{listed}}}"
 
     def label_texts(self, view: View) -> tuple[str, ...]:
         """``0`` … ``max``, the same for every document."""

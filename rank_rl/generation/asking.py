@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from rank_rl.formats.base import Format, chat
 from rank_rl.formats.budget import CutReport, TokenCounter, fit
 from rank_rl.generation import Generator
+from rank_rl.generation.guided import fill
 from rank_rl.generation.readout import check_texts, read_slots, with_expected
 from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import Completion, Exchange, Outcome, Prompt, Scores, View
@@ -77,6 +78,7 @@ class TextAsker:
         tokens: the tokenizer that the budget is counted in.
         scored_by: a model that reads expected scores off the answers (format ``scores``); None
             takes the scores as they were written.
+        guided: that model also writes the answers, of which it is given all but the scores.
     """
 
     def __init__(
@@ -86,9 +88,10 @@ class TextAsker:
         tokens: TokenCounter,
         *,
         scored_by: Loaded | None = None,
+        guided: bool = False,
     ) -> None:
         self.fmt, self.generator, self.tokens = fmt, generator, tokens
-        self.scored_by = scored_by
+        self.scored_by, self.guided = scored_by, guided
         self.cuts = CutReport()
 
     def ask(self, views: Sequence[View]) -> list[Asked]:
@@ -102,7 +105,11 @@ class TextAsker:
             check_texts(tokens, self.fmt.label_texts(views[0]))
         fitted, self.cuts = fit_all(views, self.tokens, self.fmt, self.cuts)
         prompts = [self.fmt.render(view) for view in fitted]
-        completions = self.generator.generate(prompts)
+        if self.guided and self.scored_by is not None:
+            size = self.generator.batch_size
+            completions = fill(self.scored_by, prompts, fitted, self.fmt, batch_size=size)  # type: ignore[arg-type]
+        else:
+            completions = self.generator.generate(prompts)
         return [
             self._asked(view, prompt, completion)
             for view, prompt, completion in zip(fitted, prompts, completions, strict=True)
@@ -111,11 +118,12 @@ class TextAsker:
     def _asked(self, view: View, prompt: Prompt, completion: Completion) -> Asked:
         outcome = self.fmt.parse(completion.text, view, prefill=prompt.prefill)
         if self.scored_by is not None and outcome.answer is not None:
-            started = time.perf_counter()
-            slots = read_slots(self.scored_by, prompt, completion.text, self.fmt, view)
-            outcome = with_expected(outcome, slots, view)
-            seconds = completion.seconds + time.perf_counter() - started
-            completion = replace(completion, slots=slots, seconds=seconds)
+            if not completion.slots:
+                started = time.perf_counter()
+                slots = read_slots(self.scored_by, prompt, completion.text, self.fmt, view)
+                seconds = completion.seconds + time.perf_counter() - started
+                completion = replace(completion, slots=slots, seconds=seconds)
+            outcome = with_expected(outcome, completion.slots, view)
         exchange = Exchange(
             qid=view.query.qid, view=view, prompt=prompt, completion=completion, outcome=outcome
         )

@@ -70,24 +70,13 @@ class LocalGenerator:
     ) -> list[Completion]:
         """Go on from token ids, one row a prompt."""
         done: dict[int, Completion] = {}
-        for batch in self._batches(rows):
+        lengths = [len(row) + self.max_new_tokens for row in rows]
+        for batch in batches(lengths, size=self.batch_size, loaded=self.loaded):
             answers = self._batch([list(rows[i]) for i in batch])
             done.update(zip(batch, answers, strict=True))
             if progress is not None:
                 progress(len(batch))
         return [done[i] for i in range(len(rows))]
-
-    def _batches(self, rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """Indices in batches, longest first, so that the largest one fails first if any does."""
-        order = sorted(range(len(rows)), key=lambda i: (-len(rows[i]), i))
-        on_cpu = next(self.loaded.model.parameters()).device.type == "cpu"
-        most = CPU_BATCH_TOKENS if on_cpu else BATCH_TOKENS
-        start = 0
-        while start < len(order):
-            fit = most // (len(rows[order[start]]) + self.max_new_tokens)
-            end = start + max(1, min(self.batch_size, fit))
-            yield order[start:end]
-            start = end
 
     def _batch(self, rows: list[list[int]]) -> list[Completion]:
         room = self._window() - max(map(len, rows))
@@ -186,6 +175,24 @@ class LocalGenerator:
             else:
                 low = middle + 1
         return closed, low
+
+
+def batches(lengths: Sequence[int], *, size: int, loaded: Loaded) -> Iterator[list[int]]:
+    """Indices in batches, longest first, so that the largest one fails first if any does.
+
+    Args:
+        lengths: tokens of each row, prompt and answer.
+        size: most rows a batch.
+        loaded: the model, whose device says how many tokens a batch may hold.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    on_cpu = next(loaded.model.parameters()).device.type == "cpu"
+    most = CPU_BATCH_TOKENS if on_cpu else BATCH_TOKENS
+    start = 0
+    while start < len(order):
+        end = start + max(1, min(size, most // lengths[order[start]]))
+        yield order[start:end]
+        start = end
 
 
 class _Closed(StoppingCriteria):  # type: ignore[misc]

@@ -3,13 +3,14 @@
 Small models know more than their decoded integers say (Zhuang et al., 2023, "Beyond yes and no"):
 one pass over prompt and answer gives the probability of every admissible score at each place where
 one stands. Contract: the answer's text and status stay as they are; only the values become finer.
+``guided`` reads the same while the answer is written, see ``rank_rl.generation.guided``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args
 
 from rank_rl.errors import ModelError, RecipeError
@@ -41,7 +42,12 @@ def readout_for(fmt: Format, wanted: str = "auto", *, where: str = "readout") ->
     if wanted == "auto":
         return "score" if by_slots else "decoded"
     known: dict[str, Readout] = {name: name for name in get_args(Readout)} | _FORMER
-    fits = {"score": by_slots, "expected": by_slots or hasattr(fmt, "slot_spans"), "decoded": True}
+    fits = {
+        "score": by_slots,
+        "expected": by_slots or hasattr(fmt, "slot_spans"),
+        "guided": hasattr(fmt, "written") and fmt.mode == "answer",
+        "decoded": True,
+    }
     allowed = ["auto", *(name for name, fit in fits.items() if fit)]
     if known.get(wanted) not in allowed:
         raise RecipeError(
@@ -72,31 +78,55 @@ def read_slots(loaded: Loaded, prompt: Prompt, text: str, fmt: Format, view: Vie
         raise RecipeError(
             f"format {fmt.spec.name!r} has no scores to read out", expected="format scores"
         )
+    start, ids, places = find_places(loaded, prompt, text, fmt, view)
+    if not places:
+        return {}
+    texts = fmt.label_texts(view)
+    rows = _logprobs(loaded, start + ids, [len(start) + place.index - 1 for place in places])
+    return {
+        place.label: dict(zip(texts, (row[i] for i in place.choices), strict=True))
+        for place, row in zip(places, rows, strict=True)
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the score of ``label`` stands: the position of its token in the answer's ids, and the
+    token that each admissible score is there."""
+
+    label: str
+    index: int
+    choices: tuple[int, ...]
+
+
+def find_places(
+    loaded: Loaded, prompt: Prompt, text: str, fmt: Format, view: View
+) -> tuple[list[int], list[int], list[Place]]:
+    """Ids of the prompt without its prefill, ids of the answer with it, and the answer's places.
+
+    Raises:
+        ModelError: a score takes more than one token of this model.
+    """
     answer = prompt.prefill + text
     shift = len(prompt.prefill)
-    spans = fmt.slot_spans(text, view, prefill=prompt.prefill)
-    if not spans:
-        return {}
     tokens = ChatTokens(loaded.tokenizer)
     texts = fmt.label_texts(view)
-    check_texts(tokens, texts)
-    ids, offsets = _with_offsets(loaded, answer)
     start = tokens.encode_prompt(replace(prompt, prefill=""))
-    places: dict[str, tuple[int, list[int]]] = {}
+    ids, offsets = _with_offsets(loaded, answer)
+    spans = fmt.slot_spans(text, view, prefill=prompt.prefill)  # type: ignore[attr-defined]
+    if spans:
+        check_texts(tokens, texts)
+    places = []
     for label, (begin, _) in spans.items():
         index = next((i for i, (_, end) in enumerate(offsets) if end > begin + shift), None)
         if index is not None:
             glue = " " if tokens.decode([ids[index]]).startswith(" ") else ""
             before = answer[: begin + shift].removesuffix(glue)[-12:]
             choices = [_choice_id(tokens, before, glue + text) for text in texts]
-            found = [choice for choice in choices if choice is not None]
+            found = tuple(choice for choice in choices if choice is not None)
             if len(found) == len(texts):
-                places[label] = len(start) + index - 1, found
-    rows = _logprobs(loaded, start + ids, [at for at, _ in places.values()])
-    return {
-        label: dict(zip(texts, (row[i] for i in choices), strict=True))
-        for (label, (_, choices)), row in zip(places.items(), rows, strict=True)
-    }
+                places.append(Place(label=label, index=index, choices=found))
+    return start, ids, places
 
 
 def with_expected(
@@ -146,9 +176,9 @@ def check_readout(fmt: Format, readout: str, tokens: ChatTokens, view: View) -> 
     """Check before anything is computed that a model's tokens allow a readout of a format.
 
     Raises:
-        ModelError: expected scores are wanted and one of them takes more than one token.
+        ModelError: expected or guided scores are wanted and one takes more than one token.
     """
-    if readout == "expected" and hasattr(fmt, "slot_spans"):
+    if readout in ("expected", "guided") and hasattr(fmt, "slot_spans"):
         check_texts(tokens, fmt.label_texts(view))
 
 

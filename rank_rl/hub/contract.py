@@ -34,8 +34,9 @@ class PromptContract:
         format: the format with its mode and budgets.
         version: the wording the model was trained with, e.g. ``permutation/default@1``.
         strategy: how validation ranked with it.
-        readout: what validation took as a document's score: ``score``, ``expected`` or
-            ``decoded``. Files of the first days say ``slots`` for score and ``text`` for decoded.
+        readout: what validation took as a document's score: ``score``, ``expected``,
+            ``guided`` or ``decoded``. Files of the first days say ``slots`` for score and ``text``
+            for decoded.
         stage: the stage that wrote the checkpoint (score, sft, grpo).
         base_model, base_revision: what the stage started from.
         recipe_hash, data: the recipe's hash and the name of the training collection.

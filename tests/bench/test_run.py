@@ -241,6 +241,21 @@ def test_readouts_of_systems_come_from_recipe_checkpoint_and_eval(recipe, tiny_m
         readout(kind="random", readout="score")
 
 
+def test_guided_answers_are_a_row_that_can_always_be_read(recipe, tiny_model_dir):
+    base = {"kind": "text", "model": str(tiny_model_dir), "max_new_tokens": 5}
+    base["format"] = {"name": "scores", "mode": "answer", "params": {"max": 9, "quote": 4}}
+    rows = [{"name": r, "readout": r, **base} for r in ("guided", "decoded")]
+    recipe["bench"].update(systems=rows, baselines=[], steps=[])
+    summary, result = bench(recipe)
+    assert [row["readout"] for row in summary["table"]] == ["guided", "decoded"]
+    assert [row["parse failures"] for row in summary["table"]] == [
+        "0.0% of answers",
+        "100.0% of answers",
+    ]
+    guided, decoded = result["systems"]
+    assert guided["metrics"]["ndcg@10"]["mean"] != decoded["metrics"]["ndcg@10"]["mean"]
+
+
 def test_readouts_are_rows_of_their_own(recipe, tiny_model_dir):
     graded = {"name": "slots", "params": {"labels": [" 0", " 1", " 2"]}}
     recipe["bench"]["systems"] = [

@@ -64,3 +64,15 @@ def test_an_unknown_readout_is_one_line(checkpoint: Path) -> None:
     assert result.exit_code == 2
     assert "readout 'greedy'" in result.stderr and "one of auto, score, expected" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_guided_scores_of_a_checkpoint(checkpoint: Path) -> None:
+    """A checkpoint validated by guided scores is used that way; its integers can be had too."""
+    fmt = formats.make(FormatSpec(name="scores", mode="answer", params={"max": 9, "quote": 3}))
+    strategy = StrategySpec(name="groups", params={"size": 2})
+    PromptContract.of(fmt, strategy, readout="guided").write(checkpoint)
+    ids, scores = ranked(checkpoint)
+    assert sorted(ids) == ["1", "2", "3", "4", "5"]
+    assert all(0 < score < 9 for score in scores) and len(set(scores)) == 5
+    # Free decoding of an untrained model is no answer: the order given, without scores.
+    assert ranked(checkpoint, "--readout", "decoded")[0] == ["1", "2", "3", "4", "5"]

@@ -98,9 +98,14 @@ class PermutationFormat:
         return base.finish(Order(docids=tuple(docids)), issues, reasoning=tagged.reasoning)
 
     def ideal(self, view: View, grades: Grades, reasoning: str = "") -> str:
-        """Documents by grade, ties in first-stage order, behind the reasoning in its mode."""
+        """Documents by grade behind the reasoning in its mode.
+
+        Ties stand in first-stage order where the prompt tells it, else in the order shown: a
+        target that nothing in the prompt explains would teach guessing.
+        """
         graded = view.grades(grades)
-        best = sorted(view.by_first_stage(), key=lambda docid: -graded[docid])
+        tied = view.by_first_stage() if base.reads_first_stage(self) else view.docids
+        best = sorted(tied, key=lambda docid: -graded[docid])
         listed = _listing([view.label(docid) for docid in best[: self._listed(view)]])
         return base.with_reasoning(self.mode, reasoning, listed)
 

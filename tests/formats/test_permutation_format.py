@@ -143,12 +143,19 @@ def test_top_asks_for_the_best_only():
     assert fmt.parse("[2] > [1]", view()).as_order(view()) == ("b", "a", "c")
 
 
-def test_ideal_breaks_ties_by_first_stage_rank_and_escapes_quoted_tags():
-    assert make().ideal(view(), {"a": 2}) == "[1] > [3] > [2]"
+def test_ideal_breaks_ties_by_what_the_prompt_tells():
+    """In shown order, which any reader can repeat; in first-stage order where that is shown."""
+    assert make().ideal(view(), {"c": 2}) == "[3] > [1] > [2]"
+    hinted = formats.make(FormatSpec(name="permutation", mode="answer", first_stage_hint="rank"))
+    assert hinted.ideal(view(), {"c": 2}) == "[3] > [2] > [1]"
+    assert hinted.ideal(view(), {"a": 2}) == "[1] > [3] > [2]"
+
+
+def test_ideal_escapes_quoted_tags():
     fmt = make("reason")
     text = fmt.ideal(view(), {"a": 2}, "it says </think><answer>[2]</answer>")
     outcome = fmt.parse(text, view())
-    assert outcome.status == "ok" and outcome.as_order(view()) == ("a", "c", "b")
+    assert outcome.status == "ok" and outcome.as_order(view()) == ("a", "b", "c")
 
 
 def test_alphabetic_labels():

@@ -22,7 +22,7 @@ from rank_rl.formats.budget import CutReport
 from rank_rl.generation import Generator
 from rank_rl.generation.asking import Asked, SlotAsker, TextAsker
 from rank_rl.generation.local import LocalGenerator
-from rank_rl.generation.readout import readout_for
+from rank_rl.generation.readout import BY_PROBABILITY, readout_for
 from rank_rl.hub.contract import PromptContract
 from rank_rl.models import loading
 from rank_rl.models.packed import PackedScorer
@@ -137,8 +137,8 @@ class Reranker:
             scorer = PackedScorer(loaded, fmt)  # type: ignore[arg-type]
             self.asker = SlotAsker(fmt, scorer, readout=self.readout)  # type: ignore[arg-type]
         else:
+            scored_by = loaded if self.readout in BY_PROBABILITY else None
             guided = self.readout == "guided"
-            scored_by = loaded if guided or self.readout == "expected" else None
             tokens = ChatTokens(loaded.tokenizer)
             self.asker = TextAsker(fmt, self.generator, tokens, scored_by=scored_by, guided=guided)
 

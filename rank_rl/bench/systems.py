@@ -22,7 +22,7 @@ from rank_rl.data import Collection, trec
 from rank_rl.data.files import write_lines
 from rank_rl.errors import ModelError
 from rank_rl.formats import tags
-from rank_rl.generation.readout import check_readout
+from rank_rl.generation.readout import BY_PROBABILITY, check_readout
 from rank_rl.records import Outcome, Ranking, RankingTask, numbered
 from rank_rl.seeds import rng
 from rank_rl.specs import RecipeSpec, SystemSpec
@@ -88,7 +88,7 @@ def check(system: SystemSpec, spec: RecipeSpec, models: Models, task: RankingTas
     if system.model is None:
         return
     how = setting(system, spec)
-    if how.readout in ("expected", "guided"):
+    if how.readout in BY_PROBABILITY:
         view = numbered(task.query, task.candidates)
         check_readout(formats.make(how.format), how.readout, models.tokens(system.model), view)
 

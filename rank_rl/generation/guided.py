@@ -1,7 +1,7 @@
 """Guided answers: all of a groupwise answer but its scores is given, the model chooses the scores.
 
 What an answer of known form must say, labels and quotations, need not be generated: it is read in
-one pass up to each score, so that ten scores take ten short passes instead of hundreds of tokens
+one pass up to each score, so that ten scores take ten short passes instead of one for each token
 (structured outputs of servers do the same token by token; Willard and Louf, 2023). Contract: the
 answer can always be read, and the probabilities at its scores are those which ``readout`` reads
 off the same text.
@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from rank_rl.errors import ModelError
-from rank_rl.generation.local import batches
+from rank_rl.generation.local import batches, window
 from rank_rl.generation.readout import Place, find_places
 from rank_rl.models.loading import autocast_context
 from rank_rl.records import Completion, Prompt, View
@@ -35,6 +35,7 @@ class _Row:
     prompt_tokens: int
     places: list[Place]
     logprobs: list[list[float]] = field(default_factory=list)
+    chosen: list[int] = field(default_factory=list)
 
     def chunk(self, step: int) -> list[int]:
         """What is read from the score before up to this one; nothing behind the last."""
@@ -46,8 +47,10 @@ class _Row:
         """Write the likeliest admissible score, the lower one of two that are equally likely."""
         place = self.places[step]
         found = [float(logprobs[token]) for token in place.choices]
-        self.ids[place.index] = place.choices[found.index(max(found))]
+        best = found.index(max(found))
+        self.ids[place.index] = place.choices[best]
         self.logprobs.append(found)
+        self.chosen.append(best)
 
 
 def fill(
@@ -76,11 +79,11 @@ def fill(
         ModelError: a score is not a token of its own.
     """
     rows = [_row(loaded, *pair, fmt) for pair in zip(prompts, views, strict=True)]
-    window = int(getattr(loaded.model.config, "max_position_embeddings", None) or 1 << 30)
+    longest = window(loaded)
     done = {
         i: Completion(text="", finish="error", prompt_tokens=row.prompt_tokens)
         for i, row in enumerate(rows)
-        if len(row.ids) > window
+        if len(row.ids) > longest
     }
     fitting = [i for i in range(len(rows)) if i not in done]
     lengths = [len(rows[i].ids) for i in fitting]
@@ -104,7 +107,7 @@ def _row(loaded: Loaded, prompt: Prompt, view: View, fmt: ScoresFormat) -> _Row:
             where="readout guided",
             remedy="use readout expected or decoded",
         )
-    shifted = [Place(label=p.label, index=p.index + len(start), choices=p.choices) for p in places]
+    shifted = [replace(place, index=place.index + len(start)) for place in places]
     return _Row(ids=start + ids, prompt_tokens=len(start), places=shifted)
 
 
@@ -152,9 +155,8 @@ def _completion(
         place.label: dict(zip(texts, found, strict=True))
         for place, found in zip(row.places, row.logprobs, strict=True)
     }
-    scores = [max(texts, key=lambda text: slot[text]) for slot in slots.values()]
     return Completion(
-        text=fmt.written(view, scores).removeprefix(prompt.prefill),
+        text=fmt.written(view, [texts[i] for i in row.chosen]).removeprefix(prompt.prefill),
         prompt_tokens=row.prompt_tokens,
         completion_tokens=len(row.ids) - row.prompt_tokens,
         seconds=seconds,

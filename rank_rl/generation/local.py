@@ -79,7 +79,7 @@ class LocalGenerator:
         return [done[i] for i in range(len(rows))]
 
     def _batch(self, rows: list[list[int]]) -> list[Completion]:
-        room = self._window() - max(map(len, rows))
+        room = window(self.loaded) - max(map(len, rows))
         if room < 1:
             return [self._alone(row) for row in rows]
         started = time.perf_counter()
@@ -92,12 +92,9 @@ class LocalGenerator:
 
     def _alone(self, row: list[int]) -> Completion:
         """A row of a batch whose longest prompt fills the model's window."""
-        if len(row) >= self._window():
+        if len(row) >= window(self.loaded):
             return Completion(text="", finish="error", prompt_tokens=len(row))
         return self._batch([row])[0]
-
-    def _window(self) -> int:
-        return int(getattr(self.loaded.model.config, "max_position_embeddings", None) or 1 << 30)
 
     @torch.no_grad()
     def _run(self, rows: list[list[int]], max_new_tokens: int) -> list[list[int]]:
@@ -175,6 +172,11 @@ class LocalGenerator:
             else:
                 low = middle + 1
         return closed, low
+
+
+def window(loaded: Loaded) -> int:
+    """How many tokens a model takes at most, prompt and answer."""
+    return int(getattr(loaded.model.config, "max_position_embeddings", None) or 1 << 30)
 
 
 def batches(lengths: Sequence[int], *, size: int, loaded: Loaded) -> Iterator[list[int]]:

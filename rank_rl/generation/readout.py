@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from rank_rl.formats.base import Format
     from rank_rl.models.loading import Loaded
 
+# Readouts by the probabilities of admissible scores, each of which must be one token.
+BY_PROBABILITY: frozenset[str] = frozenset({"expected", "guided"})
+
 Slots = dict[str, dict[str, float]]
 # What checkpoints of the first days call score and decoded.
 _FORMER: dict[str, Readout] = {"slots": "score", "text": "decoded"}
@@ -178,7 +181,7 @@ def check_readout(fmt: Format, readout: str, tokens: ChatTokens, view: View) -> 
     Raises:
         ModelError: expected or guided scores are wanted and one takes more than one token.
     """
-    if readout in ("expected", "guided") and hasattr(fmt, "slot_spans"):
+    if readout in BY_PROBABILITY and hasattr(fmt, "slot_spans"):
         check_texts(tokens, fmt.label_texts(view))
 
 

@@ -163,6 +163,8 @@ class Completion:
 
     ``slots`` holds, for a label slot of the answer named by its document label, the
     log-probability of every admissible label text; empty when the generator gives none.
+    ``reasoning`` is what a server returned apart from the text (``reasoning_content``);
+    ``logprob`` is the sum of the text's token log-probabilities where it was asked for.
     """
 
     text: str
@@ -171,6 +173,8 @@ class Completion:
     completion_tokens: int = 0
     seconds: float = 0.0
     slots: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    reasoning: str = ""
+    logprob: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,13 +200,15 @@ class Scores:
 class Outcome:
     """A parsed completion. ``status`` is ``ok`` only when the text kept every rule of its format.
 
-    ``notes`` holds reasoning about single documents by docid where the format has it.
+    ``notes`` holds reasoning about single documents by docid where the format has it (explicit
+    reasoning), ``comparisons`` why a document stands where it does (comparison reasoning).
     """
 
     status: Status
     answer: Order | Scores | None = None
     reasoning: str = ""
     notes: Mapping[str, str] = field(default_factory=dict)
+    comparisons: Mapping[str, str] = field(default_factory=dict)
     issues: tuple[str, ...] = ()
 
     def as_order(self, view: View) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rank_rl.cli.estimate import SAMPLE, show_budget, token_counter
+from rank_rl.cli.estimate import SAMPLE, show_budget
 from rank_rl.cli.show import heading, line, show_table
 from rank_rl.cli.stages import Overrides, RecipePath
 
@@ -38,6 +38,7 @@ def check(
     """Check a recipe and show a prompt, its ideal answer, rewards, budgets, cost and splits."""
     from rank_rl import data, formats
     from rank_rl import recipe as recipes
+    from rank_rl.models.counting import token_counter
 
     loaded = recipes.load(recipe, set_ or [])
     spec = loaded.spec
@@ -68,7 +69,7 @@ def _training(loaded: Recipe, stage: str | None) -> None:
     elif stage in STAGES:
         check_training(stage, training, policy=loaded.spec.grpo.policy, where=loaded.path)
         line(f"training: {len(training)} arguments fit the {stage} stage")
-    elif stage != "bench":
+    elif stage not in ("bench", "teach"):
         raise RecipeError(f"no stage {stage!r}", where="--stage", expected=", ".join(STAGES))
 
 

@@ -26,7 +26,7 @@ from rank_rl.cli.stages import DONE
 from rank_rl.errors import RecipeError
 from rank_rl.specs import PipelineSpec
 
-_FOR_STAGE = re.compile(r"(score|sft|grpo|bench):(.*)", re.DOTALL)
+_FOR_STAGE = re.compile(r"(teach|score|sft|grpo|bench):(.*)", re.DOTALL)
 _HEARTBEAT_S = 2.0
 
 

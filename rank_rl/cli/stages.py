@@ -54,7 +54,7 @@ def execute(stage: str, path: Path, overrides: list[str]) -> dict[str, Any]:
     from rank_rl.training.arguments import check_training
 
     die_with_parent()
-    _set_up_logging()
+    set_up_logging()
     recipe = recipes.load(path, overrides)
     out_dir = Path(recipe.spec.run.output_dir)
     if stage != "bench":
@@ -69,7 +69,7 @@ def execute(stage: str, path: Path, overrides: list[str]) -> dict[str, Any]:
         provenance.write_json(out_dir / DONE, mark)
         if PARENT not in os.environ:  # below `rank-rl run`, which reports at its end
             show_summary(summary)
-    _leave_process_group()
+    leave_process_group()
     return summary
 
 
@@ -83,7 +83,7 @@ def _function(stage: str) -> Callable[[Any, Mapping[str, Any]], dict[str, Any]]:
     return training.stage(stage)
 
 
-def _set_up_logging() -> None:
+def set_up_logging() -> None:
     """Log to stderr: this package from INFO on, all others (bm25s is chatty) from WARNING on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
@@ -93,7 +93,7 @@ def _set_up_logging() -> None:
     logging.getLogger("rank_rl").setLevel(level)
 
 
-def _leave_process_group() -> None:
+def leave_process_group() -> None:
     """Leave the distributed group, without which some launches abort when they exit."""
     torch = sys.modules.get("torch")
     group = torch.distributed if torch is not None and torch.distributed.is_available() else None

@@ -1,6 +1,7 @@
 """Reasoning composed from the annotations that people made for a collection.
 
-The source is called "annotations": no language model wrote it. ``text`` explains a whole view by
+The source is called "annotations": no language model wrote it ("teacher" where one did: tasks of
+``rank-rl teach`` carry a teacher's notes). ``text`` explains a whole view by
 its labels, ``each`` judges its documents one by one, ``note`` explains one document. What cannot
 be assigned to a document with certainty is left out. Collections without such annotations get
 empty reasoning of source "none".
@@ -16,7 +17,7 @@ from rank_rl.data import hops, proofs
 from rank_rl.data.words import shorten
 from rank_rl.records import Grades, RankingTask, View
 
-Source = Literal["annotations", "none"]
+Source = Literal["annotations", "teacher", "none"]
 MAX_WORDS = 55
 LEAST_WORDS = 7
 QUOTED_WORDS = 12
@@ -49,6 +50,11 @@ class Reasoning:
         Only steps that rest on a document of the view, or on steps already told, are told. Long
         conclusions are shortened; of a long chain, the first steps are told by labels alone.
         """
+        if self.source == "teacher":
+            told = (
+                (label, self.notes[d]) for label, d in zip(view.labels, view.docids, strict=True)
+            )
+            return "\n".join(f"[{label}] {note}" for label, note in told if note)
         kept: list[Step] = []
         for step in self.steps:
             told = {s.number for s in kept}
@@ -83,7 +89,7 @@ class Reasoning:
         Raises:
             KeyError: there are annotations, but the document is not among the candidates.
         """
-        return self.notes[docid] if self.source == "annotations" else ""
+        return "" if self.source == "none" else self.notes[docid]
 
 
 def reasoning(task: RankingTask) -> Reasoning:
@@ -93,6 +99,11 @@ def reasoning(task: RankingTask) -> Reasoning:
     of facts that entails the answer.
     """
     metadata = task.query.metadata
+    if isinstance(known := metadata.get("teacher"), Mapping):
+        notes = known.get("explicit") or {}
+        if isinstance(notes, Mapping) and notes:
+            texts = {d: str(notes.get(d, "")) for d in task.docids}
+            return Reasoning(source="teacher", notes=texts)
     if isinstance(text := metadata.get("decomposition"), str):
         return _from_hops(task, text)
     if isinstance(text := metadata.get("proof"), str):

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rank_rl import seeds
 from rank_rl.data.annotations import Reasoning, told
+from rank_rl.data.lessons import Lesson, as_grades, target
 from rank_rl.errors import DataError
 from rank_rl.records import Candidate, Grades, Message, Query, RankingTask, View
 
@@ -99,6 +100,27 @@ def slot_rows(
             answer = lead + fmt.ideal_slot(view.grades(grades)[docid], note)
             rows.append({**row, "completion": _assistant(answer, lead)})
     return rows
+
+
+def lesson_rows(lesson: Lesson, view: View, fmt: Format, *, reason: bool = True) -> list[Row]:
+    """What a teacher said about a view, as rows: one, or one a document for label slots.
+
+    Args:
+        lesson: answer and reasoning.
+        view: the lesson's view, cut to the format's budget.
+        fmt: the student's format.
+        reason: write the reasoning where the mode has a place for it.
+    """
+    grades = as_grades(lesson.answer, view)
+    if hasattr(fmt, "slot_messages"):
+        notes = lesson.notes if reason else {}
+        known = Reasoning(source="teacher", notes={d: notes.get(d, "") for d in view.docids})
+        task = RankingTask(query=view.query, candidates=view.candidates, grades=grades)
+        return slot_rows(task, [view], cast("SlotFormat", fmt), known)
+    prompt = fmt.render(view)
+    row = _row(view, grades, fmt.version, prompt.messages, prompt.prefill)
+    text = target(fmt, lesson, view, reason=reason)
+    return [{**row, "completion": _assistant(text, row["prefill"])}]
 
 
 def view_of(row: Mapping[str, Any]) -> tuple[View, dict[str, int]]:

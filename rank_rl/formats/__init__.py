@@ -11,7 +11,10 @@ from rank_rl.registry import resolve
 from rank_rl.specs import FormatSpec
 
 TABLE: dict[str, str] = {
+    "explain": "rank_rl.formats.explain:ExplainFormat",
+    "pair": "rank_rl.formats.pair:PairFormat",
     "permutation": "rank_rl.formats.permutation:PermutationFormat",
+    "pointwise": "rank_rl.formats.pointwise:PointwiseFormat",
     "scores": "rank_rl.formats.scores:ScoresFormat",
     "slots": "rank_rl.formats.slots:SlotFormat",
 }

@@ -64,7 +64,7 @@ class PermutationFormat:
         amount = self.words.fill(
             "top" if self._listed(view) < count else "all", top=self._listed(view), count=count
         )
-        example = _listing([*view.labels[1:3], view.labels[0]][: self._listed(view)])
+        example = listing([*view.labels[1:3], view.labels[0]][: self._listed(view)])
         task = self.words.fill(self.mode, which=amount, example=example, count=count)
         documents = "\n".join(base.document(self.words, self.spec, view, i) for i in range(count))
         user = self.words.fill(
@@ -79,34 +79,15 @@ class PermutationFormat:
     def parse(self, text: str, view: View, *, prefill: str = "") -> Outcome:
         """Read the order; identifiers count only within the answer, never in the reasoning."""
         tagged = base.read_tags(text, prefill, self.mode)
-        written, issues = read_list(tagged.answer, view.labels, prose=tagged.marked)
-        issues = [*tagged.issues, *issues]
-        by_label = dict(zip(view.labels, view.docids, strict=True))
-        docids: list[str] = []
-        for label in written:
-            docid = by_label.get(label)
-            if docid is None:
-                issues.append("out_of_range")
-            elif docid in docids:
-                issues.append("duplicate")
-            else:
-                docids.append(docid)
-        if not docids:
-            return base.finish(None, [*issues, "no_list"], reasoning=tagged.reasoning)
-        if len(docids) != self._listed(view):
-            issues.append("missing" if len(docids) < self._listed(view) else "too_long")
-        return base.finish(Order(docids=tuple(docids)), issues, reasoning=tagged.reasoning)
+        docids, found = read_order(tagged.answer, view, self._listed(view), prose=tagged.marked)
+        issues = [*tagged.issues, *found]
+        answer = Order(docids=tuple(docids)) if docids else None
+        return base.finish(answer, issues, reasoning=tagged.reasoning)
 
     def ideal(self, view: View, grades: Grades, reasoning: str = "") -> str:
-        """Documents by grade behind the reasoning in its mode.
-
-        Ties stand in first-stage order where the prompt tells it, else in the order shown: a
-        target that nothing in the prompt explains would teach guessing.
-        """
-        graded = view.grades(grades)
-        tied = view.by_first_stage() if base.reads_first_stage(self) else view.docids
-        best = sorted(tied, key=lambda docid: -graded[docid])
-        listed = _listing([view.label(docid) for docid in best[: self._listed(view)]])
+        """Documents by grade behind the reasoning in its mode; ties as ``best_first`` says."""
+        best = best_first(self, view, grades)[: self._listed(view)]
+        listed = listing([view.label(docid) for docid in best])
         return base.with_reasoning(self.mode, reasoning, listed)
 
     def label_texts(self, view: View) -> tuple[str, ...]:
@@ -118,5 +99,48 @@ class PermutationFormat:
         return min(self.params.top or len(view.labels), len(view.labels))
 
 
-def _listing(labels: Sequence[str]) -> str:
+def best_first(fmt: base.Format, view: View, grades: Grades) -> tuple[str, ...]:
+    """Docids of a view by grade.
+
+    Ties stand in first-stage order where the prompt tells it, else in the order shown: a target
+    that nothing in the prompt explains would teach guessing.
+    """
+    graded = view.grades(grades)
+    tied = view.by_first_stage() if base.reads_first_stage(fmt) else view.docids
+    return tuple(sorted(tied, key=lambda docid: -graded[docid]))
+
+
+def read_order(answer: str, view: View, wanted: int, *, prose: bool) -> tuple[list[str], list[str]]:
+    """Read the documents that an answer lists, each once, and what is wrong with the list.
+
+    Args:
+        answer: the answer part of a completion.
+        view: the documents shown.
+        wanted: how many the answer must list.
+        prose: as for ``lists.read_list``.
+
+    Returns:
+        docids: best first; empty when there is no list, which is the issue ``no_list``.
+        issues: those of ``lists``, ``out_of_range``, ``duplicate``, ``missing``, ``too_long``.
+    """
+    written, issues = read_list(answer, view.labels, prose=prose)
+    by_label = dict(zip(view.labels, view.docids, strict=True))
+    docids: list[str] = []
+    for label in written:
+        docid = by_label.get(label)
+        if docid is None:
+            issues.append("out_of_range")
+        elif docid in docids:
+            issues.append("duplicate")
+        else:
+            docids.append(docid)
+    if not docids:
+        issues.append("no_list")
+    elif len(docids) != wanted:
+        issues.append("missing" if len(docids) < wanted else "too_long")
+    return docids, issues
+
+
+def listing(labels: Sequence[str]) -> str:
+    """An order of labels as an answer writes it, ``[2] > [1]``."""
     return " > ".join(f"[{label}]" for label in labels)

@@ -10,6 +10,7 @@ from rank_rl.registry import resolve
 
 TABLE: dict[str, str] = {
     "canned": "rank_rl.generation.canned:CannedGenerator",
+    "endpoint": "rank_rl.generation.endpoint:EndpointGenerator",
     "local": "rank_rl.generation.local:LocalGenerator",
 }
 

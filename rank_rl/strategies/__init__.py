@@ -13,6 +13,7 @@ __all__ = ["TABLE", "Plan", "Strategy", "make"]
 TABLE: dict[str, str] = {
     "by_score": "rank_rl.strategies.by_score:ByScore",
     "groups": "rank_rl.strategies.groups:Groups",
+    "pairs": "rank_rl.strategies.pairs:Pairs",
     "single": "rank_rl.strategies.single:Single",
     "sliding": "rank_rl.strategies.sliding:Sliding",
 }

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rank_rl import data, formats
+from rank_rl.data.files import sha256
+from rank_rl.data.lessons import lesson_file
 from rank_rl.data.sampling import sample_tasks
 from rank_rl.errors import DataError, RankRLError, StorageError
 from rank_rl.formats.budget import CutReport, fit
@@ -87,7 +89,9 @@ class Stage:
 
     def identity(self) -> dict[str, Any]:
         """What must not change for a started run to go on: start weights and data."""
-        return {"weights": self.loaded.revision, "data": dict(self.collection.provenance)}
+        known = {"weights": self.loaded.revision, "data": dict(self.collection.provenance)}
+        path = Path(self.spec.data.lessons).expanduser() if self.spec.data.lessons else None
+        return known | ({"lessons": sha256(lesson_file(path))} if path else {})
 
 
 def begin(name: str, spec: RecipeSpec, info: Mapping[str, Any]) -> Stage:
@@ -105,7 +109,7 @@ def begin(name: str, spec: RecipeSpec, info: Mapping[str, Any]) -> Stage:
     fmt = formats.make(spec.format)
     readout = readout_for(fmt, spec.eval.readout, where="eval.readout")
     collection = data.load(spec.data, seed=spec.run.seed)
-    if not collection.train:
+    if not collection.train and not (name == "sft" and spec.data.lessons):
         raise DataError(
             "no training queries",
             where=f"data {collection.name!r}",
@@ -114,8 +118,9 @@ def begin(name: str, spec: RecipeSpec, info: Mapping[str, Any]) -> Stage:
         )
     set_seed(spec.run.seed)  # adapters are initialised from torch's global generator
     loaded = loading.load(trainable(spec.model), train=True)
-    tokens, first = ChatTokens(loaded.tokenizer), collection.train[0]
-    check_readout(fmt, readout, tokens, numbered(first.query, first.candidates))
+    tokens = ChatTokens(loaded.tokenizer)
+    for first in (*collection.train, *collection.validation, *collection.test)[:1]:
+        check_readout(fmt, readout, tokens, numbered(first.query, first.candidates))
     return Stage(
         name=name,
         spec=spec,

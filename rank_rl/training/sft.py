@@ -1,21 +1,26 @@
 """Supervised fine-tuning on ideal answers: stage ``sft`` of a recipe, by TRL's SFTTrainer.
 
 Formats that answer as a whole get one row a view (ideal answer with reasoning), label slots one
-row a document (label, then note). Rows are tokenised here, prompt exactly as at inference and
-then the answer: a chat template that rewrites an assistant turn (``<think>`` in history) or a
-truncation would otherwise change what is learned without a word. The loss covers the answer only.
+row a document (label, then note); with ``data.lessons`` the answers are a teacher's. Rows are
+tokenised here, prompt exactly as at inference and then the answer: a chat template that rewrites an
+assistant turn (``<think>`` in history) or a truncation would otherwise change what is learned
+without a word. The loss covers the answer only.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from rank_rl import seeds
+from rank_rl.data import lessons as lesson_files
 from rank_rl.data import rows
 from rank_rl.data.annotations import reasoning
 from rank_rl.errors import DataError
+from rank_rl.formats.budget import CutReport, fit
 from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import Prompt, RankingTask, View
 from rank_rl.specs import RecipeSpec
@@ -80,8 +85,7 @@ def training_rows(
     Raises:
         DataError: a row is longer than that.
     """
-    pairs, report = common.training_views(stage)
-    written = [row for task, view in pairs for row in answer_rows(stage, task, view)]
+    written, report = lesson_rows(stage) if stage.spec.data.lessons else drawn_rows(stage)
     seeds.rng(stage.spec.run.seed, "sft rows").shuffle(written)
     encoded = [encode(stage.tokens, row) for row in written]
     window = common.window(stage)
@@ -97,6 +101,40 @@ def training_rows(
     report |= {"rows": len(encoded), "longest": longest, "answer_tokens": answers}
     logger.info("%s rows, the longest of %s tokens", len(encoded), longest)
     return encoded, report
+
+
+def drawn_rows(stage: common.Stage) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Rows of views drawn from the training tasks, with answers made of their grades."""
+    pairs, report = common.training_views(stage)
+    return [row for task, view in pairs for row in answer_rows(stage, task, view)], report
+
+
+def lesson_rows(stage: common.Stage) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Rows of a teacher's lessons, as ``data.lessons`` names them, in the student's format.
+
+    Lessons about queries of the validation or test part are left out, and lessons whose number of
+    documents the format cannot show; both are counted.
+
+    Raises:
+        DataError: no lesson is left.
+    """
+    spec = stage.spec
+    held_out = (*stage.collection.validation, *stage.collection.test)
+    path = Path(str(spec.data.lessons)).expanduser()
+    lessons, report = lesson_files.usable(lesson_files.read(path), stage.fmt, held_out)
+    written: list[dict[str, Any]] = []
+    cuts = CutReport()
+    for lesson in lessons:
+        view, cut = fit(lesson.view, stage.tokens, fmt=stage.fmt)
+        cuts = cuts.merge(cut)
+        written += rows.lesson_rows(lesson, view, stage.fmt, reason=spec.data.reasoning != "none")
+    if not written:
+        raise DataError(
+            f"no lesson is left ({', '.join(f'{k} {v}' for k, v in report.items())})",
+            where=f"data.lessons {path}",
+            expected=f"lessons that format {stage.fmt.spec.name} can show",
+        )
+    return written, {"lessons": report, "cut": dataclasses.asdict(cuts)}
 
 
 def answer_rows(stage: common.Stage, task: RankingTask, view: View) -> list[dict[str, Any]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from rank_rl import formats
-from rank_rl.cli.estimate import Words, prompt_tokens, token_counter
+from rank_rl.cli.estimate import prompt_tokens
+from rank_rl.models.counting import Words, token_counter
 from rank_rl.records import Candidate, Query, numbered
 from rank_rl.specs import FormatSpec
 

@@ -5,17 +5,23 @@ from __future__ import annotations
 import random
 
 from rank_rl import formats
+from rank_rl.formats.pointwise import PointwiseFormat
 from rank_rl.formats.scores import ScoresFormat
 from rank_rl.records import Candidate, Order, Outcome, Query, Scores, View, numbered
 from rank_rl.specs import FormatSpec
 
 CASES = 100_000
+# Which of the views a format asks about, where that is not any of them.
+SIZES = {"pointwise": 0, "pair": 1}
 PIECES = (
     "<think>", "</think>", "<answer>", "</answer>", "＜answer＞", "<Think >", "[1]", "[2]", "[3]",
     "[0]", "[-1]", "[99]", "[１]", "【2】", "[٣]", "1", "2", "3 > 1", " > ", " = ", ", ", "\n", "{",
     "}", '"[1]": 7', '"[2]": -3', '"[3]": 1e400', '"[1]": NaN', '"2": true', '"[2]": 7.5', ": ",
     '{"[1]": ', "[", "]", "[[", "]]", '"', "\\u0031", "Relevant:", "Relevant: ", " yes", " no",
     " yes. ", "Yes", " maybe", ". ", "because", "I think 3 documents and then 1", "\ud800", "\x00",
+    "Explicit:", "Comparison:", "Explicit: ", "\nComparison:\n", "\n[1] ", "\n[2] says why",
+    "\n- [1]: ", "Grade: 2", "2/3", "1/10", "[2] > [1]", "[1] < [2]", "[1] = [2]", "\n2",
+    "is better", "-1", "1.5",
     "²", "٣", "\u200b", "9" * 40, "İ", "ſ", "<|im_end|>", "[1, 2, 3]", "2. ", "**", "null", "-",
 )  # fmt: skip
 
@@ -41,9 +47,18 @@ def mutate(text: str, rng: random.Random) -> str:
     return text
 
 
-def written(outcome: Outcome, shown: View, mode: str, text: str) -> bool:
+def asked(name: str) -> list[tuple[str, str]]:
+    return [(name, mode) for mode in ("reason", "answer") if (name, mode) != ("explain", "answer")]
+
+
+def written(outcome: Outcome, shown: View, case: tuple[str, str], text: str) -> bool:
     """Whether a text is, but for white space, what an ``ok`` outcome says that was written."""
-    if isinstance(outcome.answer, Order):
+    name, mode = case
+    if name == "pair":
+        answer = f"[{shown.label(outcome.as_order(shown)[0])}]"
+    elif name == "pointwise":
+        answer = str(int(outcome.answer.values[shown.docids[0]]))
+    elif isinstance(outcome.answer, Order):
         answer = ">".join(f"[{shown.label(d)}]" for d in outcome.answer.docids)
         assert len(outcome.answer.docids) == len(shown.docids)
     else:
@@ -59,18 +74,21 @@ def written(outcome: Outcome, shown: View, mode: str, text: str) -> bool:
 
 def test_no_completion_raises_and_every_outcome_is_a_total_order():
     rng = random.Random(20240607)
-    names = [(name, mode) for name in sorted(formats.TABLE) for mode in ("reason", "answer")]
+    names = [case for name in sorted(formats.TABLE) for case in asked(name)]
     fmts = [formats.make(FormatSpec(name=name, mode=mode)) for name, mode in names]
     views = [view(count) for count in (1, 2, 3, 7, 12)]
     prefills = ("", "", "", "", "", "", "<think>\n", "[", '{"[', "Relevant:", "Relevant: yes")
     ideals = {
-        (i, j): fmt.ideal(shown, {"d0": 2, "d2": 1}, "[2] says why.\n[1] does not.")
+        (i, j): fmt.ideal(
+            views[SIZES.get(fmt.spec.name, j)], {"d0": 2, "d2": 1}, "[2] says why.\n[1] does not."
+        )
         for i, fmt in enumerate(fmts)
-        for j, shown in enumerate(views)
+        for j in range(len(views))
     }
     seen = dict.fromkeys(("ok", "repaired", "failed"), 0)
     for case in range(CASES):
-        i, j = case % len(fmts), rng.randrange(len(views))
+        i = case % len(fmts)
+        j = SIZES.get(names[i][0], rng.randrange(len(views)))
         if rng.random() < 0.6:
             text = mutate(ideals[i, j], rng)
         else:
@@ -82,10 +100,10 @@ def test_no_completion_raises_and_every_outcome_is_a_total_order():
         assert (outcome.answer is None) == (outcome.status == "failed"), text
         assert (outcome.status == "ok") == (not outcome.issues), text
         if outcome.status == "ok" and names[i][0] != "slots":
-            assert written(outcome, views[j], names[i][1], prefill + text), text
+            assert written(outcome, views[j], names[i], prefill + text), text
         if isinstance(outcome.answer, Scores):
             assert all(abs(v) <= 10 for v in outcome.answer.values.values()), text
-        if isinstance(fmts[i], ScoresFormat):
+        if isinstance(fmts[i], ScoresFormat | PointwiseFormat):
             assert set(fmts[i].slot_spans(text, views[j])) <= set(views[j].labels)
         seen[outcome.status] += 1
     assert sum(seen.values()) == CASES
@@ -93,9 +111,9 @@ def test_no_completion_raises_and_every_outcome_is_a_total_order():
 
 
 def test_long_hostile_texts_are_read_in_time():
-    shown = view(7)
     for name in sorted(formats.TABLE):
-        for mode in ("reason", "answer"):
+        shown = view({"pointwise": 1, "pair": 2}.get(name, 7))
+        for _, mode in asked(name):
             fmt = formats.make(FormatSpec(name=name, mode=mode))
             for piece in (
                 "[",
@@ -108,6 +126,15 @@ def test_long_hostile_texts_are_read_in_time():
                 " ",
                 '"',
                 "1,",
+                "2\n",
+                "*",
+                "grade: ",
+                "[1] = ",
+                "Explicit:\n",
+                "Explicit:\n[1] ",
+                "[1], ",
+                "Explicit:\n[1] " + ":",
+                ":",
             ):
                 order = fmt.parse(piece * 20_000, shown).as_order(shown)
                 assert sorted(order) == sorted(shown.docids)

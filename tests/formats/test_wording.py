@@ -8,7 +8,7 @@ import pytest
 
 from rank_rl import formats
 from rank_rl.errors import RecipeError
-from rank_rl.formats import permutation, scores, slots, wording
+from rank_rl.formats import explain, pair, permutation, pointwise, scores, slots, wording
 from rank_rl.records import Candidate, Query, numbered
 from rank_rl.specs import FormatSpec
 
@@ -31,8 +31,12 @@ mine:
 @pytest.mark.parametrize(
     ("fmt", "name", "rules"),
     [
+        ("explain", "default", explain.RULES),
+        ("pair", "default", pair.RULES),
         ("permutation", "default", permutation.RULES),
         ("permutation", "rankgpt", permutation.RULES),
+        ("pointwise", "default", pointwise.RULES),
+        ("pointwise", "graded10", pointwise.RULES),
         ("scores", "default", scores.RULES),
         ("slots", "default", slots.RULES),
         ("slots", "plain", slots.RULES),
@@ -86,10 +90,12 @@ def test_a_missing_file_and_an_unknown_name_are_refused(tmp_path: Path):
         formats.make(FormatSpec(name="permutation", wording="rankgp"))
 
 
-@pytest.mark.parametrize("name", ["permutation", "scores", "slots"])
+@pytest.mark.parametrize("name", sorted(formats.TABLE))
 def test_braces_in_documents_and_queries_stay_text(name):
     query = Query(qid="q", text="what is {documents} {0} {}?", instruction="{query} {task}")
-    view = numbered(query, [Candidate(docid="a", text="code {query} {task} {label} {x!r} }{")])
-    text = formats.make(FormatSpec(name=name)).render(view).messages[1]["content"]
+    docs = [Candidate(docid="a", text="code {query} {task} {label} {x!r} }{")]
+    docs += [Candidate(docid="b", text="")] if name == "pair" else []
+    fmt = formats.make(FormatSpec(name=name, mode="reason"))
+    text = fmt.render(numbered(query, docs)).messages[1]["content"]
     assert "code {query} {task} {label} {x!r} }{" in text
     assert "what is {documents} {0} {}?" in text and "{query} {task}" in text

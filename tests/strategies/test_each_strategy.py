@@ -13,6 +13,7 @@ from rank_rl.strategies.by_score import ByScore
 from rank_rl.strategies.drive import run
 from rank_rl.strategies.groups import Groups
 from rank_rl.strategies.oracle import copy, oracle
+from rank_rl.strategies.pairs import Pairs, ring
 from rank_rl.strategies.single import Single
 from rank_rl.strategies.sliding import Sliding
 
@@ -185,6 +186,77 @@ def test_by_score_takes_one_order_but_no_orders_of_several_views():
         ask(task_of(3), ByScore(size=2))
 
 
+def test_by_score_of_size_1_asks_each_document_alone_and_leaves_the_unread_in_place():
+    task = task_of(4)
+
+    def answer(views: list[View]) -> list[Outcome]:
+        return [FAILED if v.docids == docs(2) else oracle(v, task.grades, "scores") for v in views]
+
+    result = run([task], ByScore(size=1), answer)[0]
+    assert shown(result) == [docs(1), docs(2), docs(3), docs(4)]
+    assert result.ranking.docids == docs(4, 2, 3, 1)
+    assert (result.calls, result.depth, result.failed) == (4, 1, 1)
+
+
+def test_pairs_are_asked_in_both_orders():
+    result = ask(task_of(3), Pairs())
+    assert shown(result) == [docs(*p) for p in ((1, 2), (2, 1), (1, 3), (3, 1), (2, 3), (3, 2))]
+    assert result.ranking.docids == docs(3, 2, 1)
+    assert result.ranking.scores == (1.0, 0.5, 0.0)
+    assert result.depth == 1
+
+
+def test_pairs_in_one_order_show_the_first_document_first_about_half_the_time():
+    views = shown(ask(task_of(40), Pairs(both=False)))
+    assert len({frozenset(view) for view in views}) == len(views) == 780
+    turned = sum(int(view[0][1:]) > int(view[1][1:]) for view in views)
+    assert 340 < turned < 440
+
+
+def test_pairs_count_a_tie_as_half_a_win_and_a_failure_not_at_all():
+    task = task_of(3)
+
+    def answer(views: list[View]) -> list[Outcome]:
+        said = {
+            docs(1, 2): Outcome(status="ok", answer=Scores(values={"d1": 1.0, "d2": 1.0})),
+            docs(1, 3): Outcome(status="ok", answer=Order(docids=docs(3, 1))),
+            docs(2, 3): FAILED,
+        }
+        return [said[tuple(sorted(v.docids))] for v in views]
+
+    ranking = run([task], Pairs(), answer)[0].ranking
+    assert ranking.docids == docs(3, 2, 1)
+    assert ranking.scores == (1.0, 0.5, 0.25)
+
+
+def test_pairs_against_position_bias():
+    """Who always prefers the first document shown says nothing, and the first stage is kept."""
+    first = run([task_of(6)], Pairs(), lambda vs: [copy(v) for v in vs])[0]
+    assert first.ranking.docids == docs(1, 2, 3, 4, 5, 6)
+    assert set(first.ranking.scores) == {0.5}
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 6, 7, 12, 13])
+@pytest.mark.parametrize("meetings", [1, 2, 3, 4, 5, 6])
+def test_a_ring_gives_each_place_its_meetings(count, meetings):
+    pairs = list(ring(count, meetings))
+    assert len({frozenset(pair) for pair in pairs}) == len(pairs)
+    assert len(pairs) == count * min(meetings, count - 1) // 2
+    met = [sum(place in pair for pair in pairs) for place in range(count)]
+    odd = count % 2 and min(meetings, count - 1) % 2
+    assert sorted(met)[1 if odd else 0] == max(met) == min(meetings, count - 1)
+
+
+def test_pairs_that_are_drawn_depend_on_seed_and_query_only():
+    def drawn(task: RankingTask, seed: int) -> list[tuple[str, ...]]:
+        return shown(ask(task, Pairs(per_document=4, seed=seed)))
+
+    assert drawn(task_of(9), 1) == drawn(task_of(9), 1)
+    assert drawn(task_of(9), 1) != drawn(task_of(9), 2)
+    assert drawn(task_of(9), 1) != drawn(task_of(9, qid="other"), 1)
+    assert len(drawn(task_of(9), 1)) == 36
+
+
 def test_parts_leave_nobody_alone():
     for size in range(3, 9):
         for count in range(2, 40):
@@ -213,6 +285,8 @@ def test_the_run_seed_is_the_default_of_a_strategy_that_draws():
     drawn = StrategySpec(name="groups", params={"size": 5})
     assert strategies.make(drawn, seed=3) == Groups(size=5, seed=3)
     assert strategies.make(drawn) == Groups(size=5, seed=0)
+    pairs = StrategySpec(name="pairs", params={"both": False})
+    assert strategies.make(pairs, seed=3) == Pairs(both=False, seed=3)
     own = StrategySpec(name="groups", params={"seed": 1})
     assert strategies.make(own, seed=3) == Groups(seed=1)
     assert strategies.make(StrategySpec(name="single"), seed=3) == Single()
@@ -231,6 +305,8 @@ def test_the_run_seed_is_the_default_of_a_strategy_that_draws():
         (StrategySpec(name="sliding", params={"passes": 0}), "passes is 0"),
         (StrategySpec(name="groups", params={"size": 1}), "size is 1"),
         (StrategySpec(name="groups", params={"repeats": 1.5}), "repeats is 1.5"),
+        (StrategySpec(name="pairs", params={"per_document": 0}), "per_document is 0"),
+        (StrategySpec(name="pairs", params={"both": 1}), "both is 1"),
         (StrategySpec(name="single", params={"depth": 0}), "depth is 0"),
         (StrategySpec(name="by_score", params={"size": "8"}), "size is '8'"),
     ],

@@ -1,0 +1,63 @@
+"""Counting tokens before a model is there: its tokenizer if it can be had, else words."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from rank_rl.errors import ModelError
+from rank_rl.models import loading, sources
+from rank_rl.models.tokens import ChatTokens
+from rank_rl.records import SlotPrompt
+
+logger = logging.getLogger(__name__)
+
+
+class Words:
+    """Counts words where there is no tokenizer yet; budgets are then only a guess."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, int] = {}
+        self._words: list[str] = []
+
+    def encode(self, text: str) -> list[int]:
+        """One id for each word."""
+        for word in text.split():
+            if word not in self._ids:
+                self._ids[word] = len(self._words)
+                self._words.append(word)
+        return [self._ids[word] for word in text.split()]
+
+    def decode(self, ids: list[int]) -> str:
+        """The words, joined by spaces."""
+        return " ".join(self._words[i] for i in ids)
+
+    def count_prompt(self, prompt: Any) -> int:
+        """Words of all messages and the prefill."""
+        return sum(len(m["content"].split()) for m in prompt.messages) + len(prompt.prefill.split())
+
+    def encode_slots(self, prompt: SlotPrompt) -> tuple[list[int], list[list[int]]]:
+        """Words of the shared head, and of each document up to its slot."""
+        shared = self.encode(f"{prompt.system} {prompt.head}")
+        return shared, [self.encode(f"{body} {prompt.lead}") for body in prompt.bodies]
+
+
+def token_counter(name: str) -> tuple[Counter, str]:
+    """The model's tokenizer, or a count of words when it is not there; and which of them it is.
+
+    Weights are not loaded, and of a Hub model only the tokenizer is fetched.
+    """
+    here = name.startswith("pip:") or Path(name).expanduser().exists()
+    if not here and name.count("/") != 1:  # a folder that a stage before this one will write
+        return Words(), f"counted in words, because {name} is not there yet (tokens are more)"
+    try:
+        remote = sources.Source(name=name, path=Path(name), revision="")
+        source = sources.locate(name) if here else remote
+        return ChatTokens(loading.load_tokenizer(source)), f"counted with the tokenizer of {name}"
+    except ModelError as error:
+        logger.warning("no tokenizer: %s", error.line())
+        return Words(), "counted in words (tokens are more)"
+
+
+Counter: TypeAlias = ChatTokens | Words

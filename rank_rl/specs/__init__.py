@@ -1,0 +1,63 @@
+"""What a recipe may say, section by section, as pydantic models (floor 1: no torch, no trl).
+
+Unknown keys, wrong types and values out of range are refused here; ``rank_rl.recipe`` loads the
+YAML, applies ``extends`` and ``--set`` and turns a validation error into one readable line.
+"""
+
+from __future__ import annotations
+
+from rank_rl.specs.base import (
+    FormatSpec,
+    LoraSpec,
+    ModelSpec,
+    NamedSpec,
+    Readout,
+    RunSpec,
+    Spec,
+    StrategySpec,
+)
+from rank_rl.specs.bench import BenchSpec, SystemSpec
+from rank_rl.specs.data import DataSpec, FirstStageSpec, SamplerSpec
+from rank_rl.specs.recipe import PipelineSpec, PipelineStage, RecipeSpec
+from rank_rl.specs.teach import (
+    FilterSpec,
+    ImportSpec,
+    LabelSpec,
+    PriceSpec,
+    QuestionSpec,
+    SynthesisSpec,
+    TeacherSpec,
+    TeachSpec,
+)
+from rank_rl.specs.training import EvalSpec, GrpoSpec, LossSpec, RewardSpec
+
+__all__ = [
+    "BenchSpec",
+    "DataSpec",
+    "EvalSpec",
+    "FilterSpec",
+    "FirstStageSpec",
+    "FormatSpec",
+    "GrpoSpec",
+    "ImportSpec",
+    "LabelSpec",
+    "LoraSpec",
+    "LossSpec",
+    "ModelSpec",
+    "NamedSpec",
+    "PipelineSpec",
+    "PipelineStage",
+    "PriceSpec",
+    "QuestionSpec",
+    "Readout",
+    "RecipeSpec",
+    "RewardSpec",
+    "RunSpec",
+    "SamplerSpec",
+    "Spec",
+    "StrategySpec",
+    "SynthesisSpec",
+    "SystemSpec",
+    "TeachSpec",
+    "TeacherSpec",
+]

@@ -1,0 +1,54 @@
+"""What a benchmark compares."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from rank_rl.specs.base import FormatSpec, Readout, Spec, StrategySpec
+
+
+class SystemSpec(Spec):
+    """One row of the benchmark.
+
+    ``kind``: random, first_stage, perfect, slots (label slots, packed), text (generated answers)
+    or run (a TREC run file in ``path``). ``readout``: as in ``eval``; ``auto`` keeps the one saved
+    with the checkpoint. ``max_new_tokens``: null is the number saved with the checkpoint, or 256.
+    """
+
+    name: str
+    kind: Literal["random", "first_stage", "perfect", "slots", "text", "run"]
+    model: str | None = None
+    path: str | None = None
+    format: FormatSpec | None = None
+    strategy: StrategySpec | None = None
+    readout: Readout = "auto"
+    explain: int = Field(default=0, ge=0, description="write reasoning for the top k documents")
+    max_new_tokens: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _needs(self) -> SystemSpec:
+        if self.kind in ("slots", "text") and not self.model:
+            raise ValueError(f"system {self.name!r} of kind {self.kind} needs a model")
+        if self.kind == "run" and not self.path:
+            raise ValueError(f"system {self.name!r} of kind run needs a path")
+        if self.readout != "auto" and self.kind not in ("slots", "text"):
+            raise ValueError(f"system {self.name!r} of kind {self.kind} has no readout")
+        return self
+
+
+class BenchSpec(Spec):
+    """What ``rank-rl bench`` compares and how.
+
+    ``baselines`` are the systems that every other one is tested against, paired, with Holm's
+    correction over all comparisons with the same baseline; ``steps`` are pairs (from, to) whose
+    difference is reported with its interval (each stage's effect).
+    """
+
+    systems: list[SystemSpec]
+    metrics: list[str] = ["ndcg@10", "mrr@10", "recall@5", "map"]
+    baselines: list[str] = []
+    steps: list[tuple[str, str]] = []
+    samples: int = Field(default=10000, ge=100)
+    batch_size: int = Field(default=32, ge=1)

@@ -1,0 +1,361 @@
+"""From questions to stored completions: live over many units at once, or from the store alone.
+
+``Requests`` makes the prompt and the keys of an ask and reads stored answers; ``ask_all`` sends
+what is missing, concurrently and within the budget; ``replay`` and ``plan`` walk through units
+without sending. What is written afterwards always comes from ``replay``: it depends on the store
+alone, not on the order in which answers arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rank_rl import registry
+from rank_rl.errors import BackendError, DataError
+from rank_rl.formats.budget import CutReport, TokenCounter, fit
+from rank_rl.generation.calls import Backend, CallError, Sampling, with_retries
+from rank_rl.records import Outcome, Prompt
+from rank_rl.specs import TeacherSpec
+from rank_rl.strategies.oracle import copy
+from rank_rl.teachers.ledger import Budget, LimitReached, Meter
+from rank_rl.teachers.store import Asked, Store, key_of
+from rank_rl.teachers.units import Answer, Answered, Ask, Question, Unit, walk
+
+logger = logging.getLogger(__name__)
+
+TEACHERS: dict[str, str] = {
+    "endpoint": "rank_rl.generation.endpoint:EndpointGenerator",
+    "engine": "rank_rl.teachers.batched:engine",
+    "local": "rank_rl.teachers.batched:local",
+    "oracle": "rank_rl.teachers.oracle:Oracle",
+    "replay": "rank_rl.teachers.oracle:Replay",
+}
+NO_ANSWER = Outcome(status="failed", issues=("no_answer",))
+TOO_LONG = "too_long"
+
+
+def make_teacher(spec: TeacherSpec) -> Backend:
+    """Build the backend that a recipe describes.
+
+    Raises:
+        RecipeError: an unknown name or parameter, or a package that is not installed.
+    """
+    params = {"model": spec.model, **spec.params}
+    backend: Backend = registry.build("teacher", spec.name, params, TEACHERS)
+    return backend
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """An ask made ready: one prompt, and a key for each sample."""
+
+    ask: Ask
+    prompt: Prompt
+    sampling: Sampling
+    keys: tuple[str, ...]
+    error: str = ""
+
+
+class Missing(Exception):
+    """A completion that the store does not have."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Requests:
+    """Prompts, keys and stored answers of one run.
+
+    Args:
+        store: where completions are.
+        specs: teachers by name, as the recipe gives them.
+        teachers: the same as backends; a teacher that is not needed may be absent.
+        tokens: the tokenizer (or a count of words) that document budgets are counted in.
+    """
+
+    store: Store
+    specs: Mapping[str, TeacherSpec]
+    teachers: Mapping[str, Backend]
+    tokens: TokenCounter
+    cuts: CutReport = field(default_factory=CutReport)
+
+    def of(self, ask: Ask) -> Request:
+        """Render an ask within its budget and name its keys."""
+        spec, fmt = ask.question.spec, ask.question.fmt
+        error = ""
+        try:
+            view, report = fit(ask.view, self.tokens, fmt=fmt)
+            self.cuts = self.cuts.merge(report)
+        except DataError as problem:
+            view, error = ask.view, problem.line()
+        prompt = fmt.render(view)
+        sampling = Sampling(
+            temperature=spec.temperature,
+            top_p=spec.top_p,
+            max_tokens=spec.max_tokens,
+            logprobs=spec.logprobs,
+        )
+        prepare = getattr(self.teachers[spec.teacher], "prepare", None)
+        salt = prepare(prompt, view, fmt, ask.unit.task) if prepare else ""
+        named = identity(self.specs[spec.teacher])
+        keys = tuple(
+            key_of(prompt, sampling, model=named, version=fmt.version, sample=s, salt=salt)
+            for s in ask.samples
+        )
+        return Request(ask=ask, prompt=prompt, sampling=sampling, keys=keys, error=error)
+
+    def asked(self, request: Request, keys: Sequence[str]) -> Asked:
+        """What the store remembers of a request for some of its keys."""
+        spec = request.ask.question.spec
+        return Asked(
+            keys=tuple(keys), teacher=spec.teacher, question=spec.name, unit=request.ask.unit.uid
+        )
+
+    def missing(self, request: Request) -> list[str]:
+        """Keys that are neither stored nor given up."""
+        return [k for k in request.keys if k not in self.store and not self.store.failed(k)]
+
+    def answers(self, request: Request) -> list[Answer]:
+        """The stored answers of a request, one a sample.
+
+        Raises:
+            Missing: one of them was never asked.
+        """
+        return [self._answer(request, key) for key in request.keys]
+
+    def _answer(self, request: Request, key: str) -> Answer:
+        view = request.ask.view
+        completion = self.store.get(key)
+        if completion is None:
+            if not self.store.failed(key):
+                raise Missing(key)
+            return Answer(view=view, outcome=NO_ANSWER, completion=None, key=key)
+        fmt = request.ask.question.fmt
+        outcome = fmt.parse(completion.text, view, prefill=request.prompt.prefill)
+        return Answer(view=view, outcome=outcome, completion=completion, key=key)
+
+
+def identity(spec: TeacherSpec) -> str:
+    """What of a teacher decides its answers: the model, and what is sent along with prompts."""
+    extra = spec.params.get("extra")
+    name = spec.model or spec.name
+    return f"{name} {json.dumps(extra, sort_keys=True)}" if extra else name
+
+
+@dataclass(slots=True)
+class Asking:
+    """A live run over units; ``progress`` is called after each of them."""
+
+    requests: Requests
+    budget: Budget
+    progress: Callable[[], object] = lambda: None
+    _slots: dict[str, asyncio.Semaphore] = field(default_factory=dict)
+    _fatal: CallError | None = None
+    _stopped: LimitReached | None = None
+
+    async def all(self, units: Iterable[Unit], questions: Sequence[Question]) -> None:
+        """Ask whatever is missing about every unit; a failed request is recorded, not raised.
+
+        Raises:
+            LimitReached: a limit was met; everything asked before is stored.
+            BackendError: no request can succeed (wrong key, no credit, unknown model).
+        """
+        teachers = {q.spec.teacher for q in questions}
+        self._slots = {
+            t: asyncio.Semaphore(self.requests.teachers[t].concurrency) for t in teachers
+        }
+        waiting = iter(units)
+        workers = max(self.requests.teachers[t].concurrency for t in teachers)
+        results = await asyncio.gather(
+            *(self._worker(waiting, questions) for _ in range(workers)), return_exceptions=True
+        )
+        for teacher in teachers:
+            close = getattr(self.requests.teachers[teacher], "aclose", None)
+            if close is not None:
+                await close()
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        if self._fatal is not None:
+            raise BackendError(
+                f"the teacher refused every further request: {self._fatal}",
+                remedy="what was answered is stored; start again when it is put right",
+            )
+        if self._stopped is not None:
+            raise self._stopped
+
+    async def _worker(self, waiting: Iterator[Unit], questions: Sequence[Question]) -> None:
+        for unit in waiting:
+            if self._fatal or self._stopped:
+                return
+            try:
+                await self._unit(unit, questions)
+            except LimitReached as stop:
+                self._stopped = stop
+            except Missing:
+                continue  # a fatal error elsewhere kept this unit from being finished
+            self.progress()
+
+    async def _unit(self, unit: Unit, questions: Sequence[Question]) -> None:
+        going = walk(unit, questions)
+        try:
+            asks = next(going)
+            while True:
+                asks = going.send(await self._together(asks))
+        except StopIteration:
+            return
+
+    async def _together(self, asks: Sequence[Ask]) -> list[list[Answer]]:
+        """Answer asks at the same time; when one stops the run, the others still come to an end."""
+        found = await asyncio.gather(*(self.ask(a) for a in asks), return_exceptions=True)
+        for result in found:
+            if isinstance(result, BaseException):
+                raise result
+        return [result for result in found if not isinstance(result, BaseException)]
+
+    async def ask(self, ask: Ask) -> list[Answer]:
+        """Answers of one ask, one a sample; what is not stored yet is sent."""
+        request = self.requests.of(ask)
+        keys = self.requests.missing(request)
+        if request.error and keys:
+            self.requests.store.give_up(
+                self.requests.asked(request, keys), CallError(TOO_LONG, request.error)
+            )
+            keys = []
+        while keys and self._fatal is None:
+            if not await self._send(request, keys):
+                break
+            keys = self.requests.missing(request)
+        return self.requests.answers(request)
+
+    async def _send(self, request: Request, keys: Sequence[str]) -> bool:
+        """Send for as many samples as one request may ask for; false when it was fatal."""
+        name = request.ask.question.spec.teacher
+        teacher = self.requests.teachers[name]
+        most = getattr(teacher, "samples_per_request", 1)
+        asked = self.requests.asked(request, keys[:most])
+        meter = Meter(self.requests.store, self.budget, asked, self.requests.specs[name])
+        meter.bound(request.prompt, request.sampling)
+        try:
+            async with self._slots[name]:
+                await with_retries(
+                    lambda: teacher.once(request.prompt, request.sampling, samples=len(asked.keys)),
+                    retries=teacher.retries,
+                    meter=meter,
+                )
+        except CallError as error:
+            if error.fatal:
+                self._fatal = error
+                return False
+            self.requests.store.give_up(asked, error)
+        return True
+
+
+def replay(unit: Unit, questions: Sequence[Question], requests: Requests) -> Answered:
+    """What the store knows about a unit.
+
+    Raises:
+        Missing: a question about it was not asked yet.
+    """
+    going = walk(unit, questions)
+    try:
+        asks = next(going)
+        while True:
+            asks = going.send([requests.answers(requests.of(a)) for a in asks])
+    except StopIteration as stop:
+        answered: Answered = stop.value
+        return answered
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan:
+    """What a run would send: by question, requests, samples and prompt tokens; what is stored."""
+
+    requests: dict[str, int] = field(default_factory=dict)
+    samples: dict[str, int] = field(default_factory=dict)
+    prompt_tokens: dict[str, int] = field(default_factory=dict)
+    stored: dict[str, int] = field(default_factory=dict)
+    too_long: int = 0
+
+    def add(self, request: Request, requests: Requests) -> None:
+        """Count one ask."""
+        spec = request.ask.question.spec
+        missing = requests.missing(request)
+        for table in (self.requests, self.samples, self.prompt_tokens, self.stored):
+            table.setdefault(spec.name, 0)
+        self.stored[spec.name] += len(request.keys) - len(missing)
+        if request.error or not missing:
+            self.too_long += bool(request.error)
+            return
+        most = getattr(requests.teachers[spec.teacher], "samples_per_request", 1)
+        calls = -(-len(missing) // most)
+        self.requests[spec.name] += calls
+        self.samples[spec.name] += len(missing)
+        self.prompt_tokens[spec.name] += calls * requests.tokens.count_prompt(request.prompt)
+
+    def total(self) -> int:
+        """Requests of all questions."""
+        return sum(self.requests.values())
+
+
+def plan(units: Iterable[Unit], questions: Sequence[Question], requests: Requests) -> Plan:
+    """Count what a run would send, by walking it with stand-in answers where none is stored.
+
+    Exact while answers can be read and servers return as many samples as they are asked for:
+    questions about what another one left out do not depend on what it said, only on how many
+    documents it may name. A question whose predecessor cannot be read is not asked.
+    """
+    planned = Plan()
+    for unit in units:
+        going = walk(unit, questions)
+        try:
+            asks = next(going)
+            while True:
+                asks = going.send([_stand_in(a, planned, requests) for a in asks])
+        except StopIteration:
+            continue
+    return planned
+
+
+def _stand_in(ask: Ask, planned: Plan, requests: Requests) -> list[Answer]:
+    request = requests.of(ask)
+    planned.add(request, requests)
+    answers = []
+    for key in request.keys:
+        if key in requests.store or requests.store.failed(key):
+            answers.append(requests._answer(request, key))
+            continue
+        outcome = NO_ANSWER if request.error else copy(ask.view, "scores")
+        answers.append(Answer(view=ask.view, outcome=outcome, completion=None, key=key))
+    return answers
+
+
+def facts(planned: Plan, questions: Sequence[Question], requests: Requests) -> list[dict[str, Any]]:
+    """The estimate as table rows: calls, tokens and money, at most and (once known) about."""
+    from rank_rl.teachers.ledger import cost
+
+    rows = []
+    for question in questions:
+        spec = question.spec
+        name, price = spec.name, requests.specs[spec.teacher].price
+        samples = planned.samples.get(name, 0)
+        tokens_in = planned.prompt_tokens.get(name, 0)
+        mean = requests.store.mean_tokens(name)
+        row: dict[str, Any] = {
+            "question": name,
+            "teacher": spec.teacher,
+            "requests": planned.requests.get(name, 0),
+            "samples": samples,
+            "stored": planned.stored.get(name, 0),
+            "tokens in": tokens_in,
+            "tokens out at most": samples * spec.max_tokens,
+            "cost at most": round(cost(price, tokens_in, samples * spec.max_tokens), 6),
+        }
+        if mean is not None:
+            row["tokens out about"] = round(samples * mean)
+            row["cost about"] = round(cost(price, tokens_in, samples * mean), 6)
+        rows.append(row)
+    return rows

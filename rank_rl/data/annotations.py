@@ -57,8 +57,10 @@ class Reasoning:
             return "\n".join(f"[{label}] {note}" for label, note in told if note)
         kept: list[Step] = []
         for step in self.steps:
-            told = {s.number for s in kept}
-            if any(d in view.docids for d in step.docids) or (step.uses and told >= set(step.uses)):
+            known = {s.number for s in kept}
+            if any(d in view.docids for d in step.docids) or (
+                step.uses and known >= set(step.uses)
+            ):
                 kept.append(step)
         skipped = 0
         text = _tell(kept, skipped, view)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rank_rl.data.files import json_lines, write_lines
+from rank_rl.data.files import identifier, json_lines, text_field, write_lines
 from rank_rl.data.splits import normalised
 from rank_rl.errors import DataError
 from rank_rl.records import Candidate, Order, Query, RankingTask, Scores, View
@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 
 ALIGNED = ("docids", "labels", "texts", "titles", "ranks")
 REQUIRED = ("qid", "query", *ALIGNED, "order", "scores")
+# What the lists of a file may hold; all but two are aligned with the documents, if not empty.
+_NAMES, _TEXTS, _NUMBERS = (str, int), (str, type(None)), (int, float, type(None))
+_LISTS: dict[str, tuple[type, ...]] = {
+    **{"docids": _NAMES, "labels": _NAMES, "order": _NAMES, "keys": (str,)},
+    **{"texts": (str,), "titles": _TEXTS, "explicit": _TEXTS, "comparison": _TEXTS},
+    **{"ranks": (int,), "grades": (int,), "scores": _NUMBERS, "first_stage_scores": _NUMBERS},
+}
+_OTHER = ("order", "keys")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +143,24 @@ def as_record(lesson: Lesson, **columns: Any) -> dict[str, Any]:
     }
 
 
+def features() -> dict[str, Any]:
+    """Types of the columns of ``as_record`` with prompt and completion, for ``datasets``.
+
+    A list that is empty in every row has no type in JSON.
+    """
+    from datasets import Value
+
+    text, number, whole = Value("string"), Value("float64"), Value("int64")
+    record = as_record(Lesson(view=View(query=Query(qid="", text=""), candidates=(), labels=()),
+                              answer=Order(docids=())), prompt=[], completion=[])  # fmt: skip
+    kinds: dict[str, Any] = {
+        name: [text] if value == [] else text for name, value in record.items()
+    }
+    kinds |= {"ranks": [whole], "grades": [whole], "scores": [number]}
+    message = [{"role": text, "content": text}]
+    return kinds | {"first_stage_scores": [number], "prompt": message, "completion": message}
+
+
 def write(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write records of lessons, one a line.
 
@@ -176,30 +202,65 @@ def usable(
         query = lesson.view.query
         if query.qid in qids or normalised(query.text) in texts:
             report["held_out"] += 1
-        elif not fits(fmt, lesson.view):
+        elif not fits(fmt, lesson.view) or not _labels(fmt, lesson):
             report["not_in_format"] += 1
         else:
             kept.append(lesson)
     return kept, report
 
 
-def _lesson(record: Mapping[str, Any], where: str) -> Lesson:
+def _labels(fmt: Format, lesson: Lesson) -> bool:
+    """Label slots judge each document by itself, which an order of several does not."""
+    return isinstance(lesson.answer, Scores) or not hasattr(fmt, "slots")
+
+
+def _check(record: Mapping[str, Any], where: str) -> None:
+    """Refuse columns that are not there, hold something else, or are of different lengths."""
     for key in REQUIRED:
         if key not in record:
             raise DataError(f"no column {key!r}", where=where, expected=", ".join(REQUIRED))
+    for key, kinds in _LISTS.items():
+        column = [] if record.get(key) is None and key not in REQUIRED else record[key]
+        right = isinstance(column, list) and all(
+            isinstance(value, kinds) and not isinstance(value, bool) for value in column
+        )
+        if not right:
+            names = " or ".join("null" if k is type(None) else k.__name__ for k in kinds)
+            raise DataError(
+                f"column {key!r} is not a list of {names}", where=where, expected="lessons"
+            )
     count = len(record["docids"])
-    for key in (*ALIGNED, "scores", "explicit", "comparison", "grades", "first_stage_scores"):
-        column = record.get(key) or []
-        if not isinstance(column, list) or (column and len(column) != count):
+    if not count:
+        raise DataError("column 'docids' is empty", where=where, expected="documents")
+    for key in (k for k in _LISTS if k not in _OTHER):
+        size = len(record.get(key) or ())
+        if size != count and (size or key in ALIGNED):
             raise DataError(f"column {key!r} does not fit {count} documents", where=where)
-    view = View(
-        query=Query(
-            qid=str(record["qid"]), text=record["query"], instruction=record.get("instruction")
-        ),
-        candidates=_candidates(record),
-        labels=tuple(map(str, record["labels"])),
+    for key in ("reasoning", "question", "teacher", "unit", "licence"):
+        if not isinstance(record.get(key) or "", str):
+            raise DataError(f"column {key!r} is {record[key]!r}", where=where, expected="text")
+
+
+def _view(record: Mapping[str, Any], where: str) -> View:
+    instruction = text_field(record, ("instruction",), where, default="") or None
+    query = Query(
+        qid=identifier(record, ("qid",), where),
+        text=text_field(record, ("query",), where),
+        instruction=instruction,
     )
-    unknown = set(record["order"]) - set(view.docids)
+    labels = tuple(map(str, record["labels"]))
+    try:
+        return View(query=query, candidates=_candidates(record), labels=labels)
+    except DataError as error:
+        raise DataError(
+            error.what, where=f"{where}, {error.where}", expected=error.expected
+        ) from error
+
+
+def _lesson(record: Mapping[str, Any], where: str) -> Lesson:
+    _check(record, where)
+    view = _view(record, where)
+    unknown = set(map(str, record["order"])) - set(view.docids)
     if unknown:
         raise DataError(
             f"order names {sorted(unknown)[0]!r}", where=where, expected="a docid shown"
@@ -234,7 +295,7 @@ def _candidates(record: Mapping[str, Any]) -> tuple[Candidate, ...]:
 
 def _answer(record: Mapping[str, Any], view: View) -> Order | Scores:
     if not record["scores"]:
-        return Order(docids=tuple(record["order"]))
+        return Order(docids=tuple(map(str, record["order"])))
     pairs: Sequence[tuple[str, float | None]] = list(
         zip(view.docids, record["scores"], strict=True)
     )

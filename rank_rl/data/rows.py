@@ -8,14 +8,14 @@ query's metadata does not travel.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from rank_rl import seeds
 from rank_rl.data.annotations import Reasoning, told
 from rank_rl.data.lessons import Lesson, as_grades, target
 from rank_rl.errors import DataError
-from rank_rl.records import Candidate, Grades, Message, Query, RankingTask, View
+from rank_rl.records import Candidate, Grades, Message, Order, Query, RankingTask, View
 
 if TYPE_CHECKING:
     from rank_rl.formats.base import Format
@@ -116,11 +116,18 @@ def lesson_rows(lesson: Lesson, view: View, fmt: Format, *, reason: bool = True)
         notes = lesson.notes if reason else {}
         known = Reasoning(source="teacher", notes={d: notes.get(d, "") for d in view.docids})
         task = RankingTask(query=view.query, candidates=view.candidates, grades=grades)
-        return slot_rows(task, [view], cast("SlotFormat", fmt), known)
+        slots = slot_rows(task, [view], cast("SlotFormat", fmt), known)
+        # A document that the teacher did not judge must not be learned as irrelevant.
+        return [row for row in slots if row["docids"][0] in _judged(lesson)]
     prompt = fmt.render(view)
     row = _row(view, grades, fmt.version, prompt.messages, prompt.prefill)
     text = target(fmt, lesson, view, reason=reason)
     return [{**row, "completion": _assistant(text, row["prefill"])}]
+
+
+def _judged(lesson: Lesson) -> Collection[str]:
+    answer = lesson.answer
+    return answer.docids if isinstance(answer, Order) else answer.values
 
 
 def view_of(row: Mapping[str, Any]) -> tuple[View, dict[str, int]]:

@@ -21,7 +21,11 @@ LEAST = 4  # tokens of a document below which it is not worth showing
 
 
 class TokenCounter(Protocol):
-    """What the budget needs of a tokenizer; ``special_tokens`` may be absent."""
+    """What the budget needs of a tokenizer.
+
+    ``special_tokens`` may be absent, and ``prime(texts)``, which encodes many texts at once so that
+    ``encode`` finds them.
+    """
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, no control tokens added."""
@@ -80,6 +84,7 @@ def fit(view: View, tokens: TokenCounter, *, fmt: Format) -> tuple[View, CutRepo
     special: Sequence[str] = getattr(tokens, "special_tokens", ())
     spec = fmt.spec
     harmless = _harmless(view, special, query_biased=spec.snippet == "query")
+    _prime(tokens, [joined(c.title, c.text) for c in harmless.candidates])
     before = [len(tokens.encode(joined(c.title, c.text))) for c in harmless.candidates]
 
     def at(budget: int) -> View:
@@ -112,13 +117,19 @@ def fit(view: View, tokens: TokenCounter, *, fmt: Format) -> tuple[View, CutRepo
     )
 
 
-def cut(text: str, budget: int, tokens: TokenCounter) -> str:
-    """The longest beginning of a text, about, that encodes to at most ``budget`` tokens."""
+def cut(text: str, budget: int, tokens: TokenCounter, size: int | None = None) -> str:
+    """The longest beginning of a text, about, that encodes to at most ``budget`` tokens.
+
+    Args:
+        text: what is cut.
+        budget: most tokens.
+        tokens: what counts them.
+        size: how many characters to try first; the decoded beginning's when None.
+    """
     ids = tokens.encode(text)
     if len(ids) <= budget:
         return text
-    # The decoded beginning only hints at the size: it need not be spelled like the text.
-    size = min(len(text) - 1, len(tokens.decode(ids[:budget])))
+    size = _guess(text, ids, budget, tokens) if size is None else size
     while size > 0:
         piece = text[:size].rstrip()
         over = len(tokens.encode(piece)) - budget
@@ -126,6 +137,20 @@ def cut(text: str, budget: int, tokens: TokenCounter) -> str:
             return piece
         size = len(piece) - over
     return ""
+
+
+def _guess(text: str, ids: Sequence[int], budget: int, tokens: TokenCounter) -> int:
+    """About how many characters the first ``budget`` tokens of a text are.
+
+    The decoded beginning only hints at the size: it need not be spelled like the text.
+    """
+    return min(len(text) - 1, len(tokens.decode(list(ids[:budget]))))
+
+
+def _prime(tokens: TokenCounter, texts: Sequence[str]) -> None:
+    prime = getattr(tokens, "prime", None)
+    if prime is not None:
+        prime(texts)
 
 
 def _harmless(view: View, special: Sequence[str], *, query_biased: bool) -> View:
@@ -146,20 +171,30 @@ def _harmless(view: View, special: Sequence[str], *, query_biased: bool) -> View
 
 
 def _cut_view(view: View, sizes: Sequence[int], budget: int, tokens: TokenCounter) -> View:
-    candidates = tuple(
-        _cut_candidate(c, budget, tokens) if size > budget else c
-        for c, size in zip(view.candidates, sizes, strict=True)
-    )
-    return replace(view, candidates=candidates)
+    long = [c for c, size in zip(view.candidates, sizes, strict=True) if size > budget]
+    texts = [_title(c) + c.text for c in long]
+    _prime(tokens, texts)
+    # What cutting will try first, encoded together.
+    guesses = [_guess(text, tokens.encode(text), budget, tokens) for text in texts]
+    _prime(tokens, [text[:size].rstrip() for text, size in zip(texts, guesses, strict=True)])
+    shorter = {
+        c.docid: _cut_candidate(c, budget, tokens, size)
+        for c, size in zip(long, guesses, strict=True)
+    }
+    return replace(view, candidates=tuple(shorter.get(c.docid, c) for c in view.candidates))
 
 
-def _cut_candidate(candidate: Candidate, budget: int, tokens: TokenCounter) -> Candidate:
+def _cut_candidate(candidate: Candidate, budget: int, tokens: TokenCounter, size: int) -> Candidate:
     """Cut the text, and the title only where it alone is too long."""
-    title = f"{candidate.title}. " if candidate.title else ""
-    kept = cut(title + candidate.text, budget, tokens)
+    title = _title(candidate)
+    kept = cut(title + candidate.text, budget, tokens, size)
     if len(kept) > len(title):
         return replace(candidate, text=kept[len(title) :])
     return replace(candidate, title=cut(candidate.title, budget, tokens), text="")
+
+
+def _title(candidate: Candidate) -> str:
+    return f"{candidate.title}. " if candidate.title else ""
 
 
 def _too_long(view: View, tokens: TokenCounter, fmt: Format) -> DataError:

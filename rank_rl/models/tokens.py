@@ -13,6 +13,7 @@ from typing import Any
 from rank_rl.records import Message, Prompt, SlotPrompt
 
 _SLOT = "RankRlContent{}OfThisChat"
+_REMEMBERED = 4096
 
 
 class ChatTokens:
@@ -24,12 +25,28 @@ class ChatTokens:
         unique = dict.fromkeys([*tokenizer.all_special_tokens, *added])
         self.special_tokens: tuple[str, ...] = tuple(t for t in unique if t.strip())
         longest_first = sorted(self.special_tokens, key=len, reverse=True)
+        self._known: dict[str, tuple[int, ...]] = {}
         self._special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text; control tokens spelled in it are ordinary characters."""
-        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        return list(ids)
+        ids = self._known.get(text)
+        return list(self.prime([text])[0] if ids is None else ids)
+
+    def prime(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """Encode texts in one go, which is several times faster, and remember their ids.
+
+        Fitting a view asks for the same texts again and again; a few thousand are remembered.
+        """
+        known = {text: ids for text in texts if (ids := self._known.get(text)) is not None}
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if new:
+            rows = self.tokenizer(new, add_special_tokens=False, split_special_tokens=True)
+            known.update(zip(new, map(tuple, rows["input_ids"]), strict=True))
+            if len(self._known) > _REMEMBERED:
+                self._known.clear()
+            self._known.update(known)
+        return [known[text] for text in texts]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, control tokens left out."""

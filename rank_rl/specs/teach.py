@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from rank_rl.specs.base import FormatSpec, NamedSpec, Spec, StrategySpec
-
 
 _SECRETS = {"api_key", "apikey", "key", "token", "auth", "authorization", "password", "secret"}
 
@@ -21,6 +21,8 @@ def _secret(content: Any) -> str:
                 return f"{key!r}"
             if name == "base_url" and "@" in str(value):
                 return "a base_url with a user or a password"
+            if name == "api_key_env" and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", str(value)):
+                return "an api_key_env that is not the NAME of a variable"
             if found := _secret(value):
                 return found
     if isinstance(content, list):
@@ -59,11 +61,12 @@ class QuestionSpec(Spec):
     """One thing that a teacher is asked about every unit (a query with candidates).
 
     ``strategy`` says which views of the documents are shown: ``single`` or ``sliding`` for a list,
-    ``groups``, ``by_score`` with size 1 for each document alone, ``pairs``. ``documents``: ``all`` of the unit, the
-    ``shortlist`` of the first ``size`` in first-stage order, or what question ``of`` did not name
-    among its first ``size`` (``left_out``). ``samples`` answers are drawn, of which ``choose``
-    keeps some: the ``first``, the one nearest to the ``consensus`` of all, the ``best`` by the
-    grades, or the ``pareto`` front of quality and length.
+    ``groups``, ``by_score`` with size 1 for each document alone, ``pairs``. ``documents``: ``all``
+    of the unit, the ``shortlist`` of the first ``size`` in first-stage order, or what question
+    ``of`` did not name among its first ``size`` (``left_out``). ``samples`` answers are drawn, of
+    which ``choose`` keeps some: the ``first``, the one nearest to the ``consensus`` of all, the
+    ``best`` by the grades, or the ``pareto`` front of quality and length. ``lesson`` false keeps
+    the answers for labels and filters only.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -165,6 +168,10 @@ class TeachSpec(Spec):
 
     @model_validator(mode="after")
     def _names(self) -> TeachSpec:
+        if found := _secret(self.hub):
+            raise ValueError(
+                f"{found} does not belong into a recipe: the token comes from the environment"
+            )
         known: list[str] = []
         for question in self.questions:
             if question.name in known:

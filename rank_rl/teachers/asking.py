@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rank_rl import registry
-from rank_rl.errors import BackendError, DataError
+from rank_rl.errors import BackendError, DataError, RankRLError
 from rank_rl.formats.budget import CutReport, TokenCounter, fit
 from rank_rl.generation.calls import Backend, CallError, Sampling, with_retries
 from rank_rl.records import Outcome, Prompt
 from rank_rl.specs import TeacherSpec
 from rank_rl.strategies.oracle import copy
-from rank_rl.teachers.ledger import Budget, LimitReached, Meter
+from rank_rl.teachers.ledger import Budget, Meter
 from rank_rl.teachers.store import Asked, Store, key_of
 from rank_rl.teachers.units import Answer, Answered, Ask, Question, Unit, walk
 
@@ -153,8 +153,10 @@ class Asking:
     budget: Budget
     progress: Callable[[], object] = lambda: None
     _slots: dict[str, asyncio.Semaphore] = field(default_factory=dict)
+    _going: dict[str, asyncio.Event] = field(default_factory=dict)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _fatal: CallError | None = None
-    _stopped: LimitReached | None = None
+    _stopped: RankRLError | None = None
 
     async def all(self, units: Iterable[Unit], questions: Sequence[Question]) -> None:
         """Ask whatever is missing about every unit; a failed request is recorded, not raised.
@@ -162,13 +164,15 @@ class Asking:
         Raises:
             LimitReached: a limit was met; everything asked before is stored.
             BackendError: no request can succeed (wrong key, no credit, unknown model).
+            StorageError: answers cannot be stored.
         """
         teachers = {q.spec.teacher for q in questions}
         self._slots = {
             t: asyncio.Semaphore(self.requests.teachers[t].concurrency) for t in teachers
         }
         waiting = iter(units)
-        workers = max(self.requests.teachers[t].concurrency for t in teachers)
+        # Twice as many as may be in flight: the next prompt is ready when an answer has come.
+        workers = 2 * max(self.requests.teachers[t].concurrency for t in teachers)
         results = await asyncio.gather(
             *(self._worker(waiting, questions) for _ in range(workers)), return_exceptions=True
         )
@@ -193,8 +197,8 @@ class Asking:
                 return
             try:
                 await self._unit(unit, questions)
-            except LimitReached as stop:
-                self._stopped = stop
+            except RankRLError as stop:  # a limit, or a disk that is full: the others end as well
+                self._stopped = self._stopped or stop
             except Missing:
                 continue  # a fatal error elsewhere kept this unit from being finished
             self.progress()
@@ -217,9 +221,26 @@ class Asking:
         return [result for result in found if not isinstance(result, BaseException)]
 
     async def ask(self, ask: Ask) -> list[Answer]:
-        """Answers of one ask, one a sample; what is not stored yet is sent."""
-        request = self.requests.of(ask)
-        keys = self.requests.missing(request)
+        """Answers of one ask, one a sample; what is not stored yet is sent, and never twice."""
+        # One at a time with a pause behind it: tokenising takes milliseconds, and answers that
+        # came meanwhile, or requests that are ready, go first.
+        async with self._turn:
+            request = self.requests.of(ask)
+            await asyncio.sleep(0)
+        # Draws of one query share prompts: what is on its way for another ask is waited for.
+        while busy := [self._going[k] for k in request.keys if k in self._going]:
+            await busy[0].wait()
+        claimed, done = self.requests.missing(request), asyncio.Event()
+        self._going |= dict.fromkeys(claimed, done)
+        try:
+            await self._ask(request, claimed)
+        finally:
+            for key in claimed:
+                del self._going[key]
+            done.set()
+        return self.requests.answers(request)
+
+    async def _ask(self, request: Request, keys: list[str]) -> None:
         if request.error and keys:
             self.requests.store.give_up(
                 self.requests.asked(request, keys), CallError(TOO_LONG, request.error)
@@ -229,7 +250,6 @@ class Asking:
             if not await self._send(request, keys):
                 break
             keys = self.requests.missing(request)
-        return self.requests.answers(request)
 
     async def _send(self, request: Request, keys: Sequence[str]) -> bool:
         """Send for as many samples as one request may ask for; false when it was fatal."""
@@ -279,14 +299,17 @@ class Plan:
     prompt_tokens: dict[str, int] = field(default_factory=dict)
     stored: dict[str, int] = field(default_factory=dict)
     too_long: int = 0
+    _seen: set[str] = field(default_factory=set)
 
     def add(self, request: Request, requests: Requests) -> None:
-        """Count one ask."""
+        """Count one ask; a prompt that came before is sent once."""
         spec = request.ask.question.spec
         missing = requests.missing(request)
         for table in (self.requests, self.samples, self.prompt_tokens, self.stored):
             table.setdefault(spec.name, 0)
         self.stored[spec.name] += len(request.keys) - len(missing)
+        missing = [key for key in missing if key not in self._seen]
+        self._seen.update(missing)
         if request.error or not missing:
             self.too_long += bool(request.error)
             return
@@ -299,6 +322,17 @@ class Plan:
     def total(self) -> int:
         """Requests of all questions."""
         return sum(self.requests.values())
+
+    def merge(self, other: Plan) -> None:
+        """Add a plan about other questions."""
+        for table, more in (
+            (self.requests, other.requests),
+            (self.samples, other.samples),
+            (self.prompt_tokens, other.prompt_tokens),
+            (self.stored, other.stored),
+        ):
+            table.update(more)
+        self.too_long += other.too_long
 
 
 def plan(units: Iterable[Unit], questions: Sequence[Question], requests: Requests) -> Plan:

@@ -67,19 +67,19 @@ def _first(trails: Trails, grades: Grades | None) -> tuple[Trail, ...]:
 
 
 def _consensus(trails: Trails, grades: Grades | None) -> tuple[Trail, ...]:
-    return (min(trails, key=lambda t: (-agreement(t, trails), t.tokens, t.sample)),)
+    return (min(trails, key=lambda t: (-agreement(t, trails), t.length, t.sample)),)
 
 
 def _best(trails: Trails, grades: Grades | None) -> tuple[Trail, ...]:
-    return (min(trails, key=lambda t: (-quality(t, trails, grades), t.tokens, t.sample)),)
+    return (min(trails, key=lambda t: (-quality(t, trails, grades), t.length, t.sample)),)
 
 
 def _pareto(trails: Trails, grades: Grades | None) -> tuple[Trail, ...]:
     """The front, best quality first; of answers equal in both, the first drawn."""
-    ordered = sorted(trails, key=lambda t: (-quality(t, trails, grades), t.tokens, t.sample))
+    ordered = sorted(trails, key=lambda t: (-quality(t, trails, grades), t.length, t.sample))
     front: list[Trail] = []
     for trail in ordered:
-        if not front or trail.tokens < front[-1].tokens:
+        if not front or trail.length < front[-1].length:
             front.append(trail)
     return tuple(front)
 

@@ -115,7 +115,7 @@ class FirstRelevant:
     def __call__(self, item: Item) -> str:
         """Checked where some but not all documents shown are relevant."""
         grades = known_grades(item.lesson)
-        if grades is None or all(g > 0 for g in grades.values()):
+        if grades is None or all(grades.get(d, 0) > 0 for d in item.lesson.view.docids):
             return ""
         first = complete_order(item.lesson)[0]
         return "" if grades.get(first, 0) > 0 else f"first choice {first} is not relevant"

@@ -8,13 +8,14 @@ could not be read, what was never answered, what is in a test set.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rank_rl.data.lessons import Lesson
+from rank_rl.data.lessons import Lesson, as_grades
 from rank_rl.data.splits import normalised
-from rank_rl.records import Order, Outcome, RankingTask
+from rank_rl.records import Order, Outcome, RankingTask, numbered
 from rank_rl.specs import FilterSpec, TeachSpec
 from rank_rl.teachers import filters, labels
 from rank_rl.teachers.asking import identity
@@ -159,7 +160,7 @@ def _objections(
 
 
 def _count(found: Sequence[tuple[str, str]], item: Item, judged: Judged) -> None:
-    for title, _ in found:
+    for title in dict(found):
         judged.drops[title].alone += 1
     title, why = found[0]
     drops = judged.drops[title]
@@ -184,16 +185,27 @@ def labelled(
     label = labels.make(teach.labels)
     qids = {t.query.qid for t in held_out}
     texts = {normalised(t.query.text) for t in held_out}
+    of_units = [f for f in map(filters.make, teach.filters) if f.scope == "unit"]
     tasks, without = [], 0
     for one in answered:
         query = one.unit.task.query
         gold = label(one)
         out = query.qid in qids or normalised(query.text) in texts
-        if gold is None or out or one.unit.uid in judged.bad_units:
+        # Asked again: where no question gives lessons, no lesson was there to be judged.
+        bad = one.unit.uid in judged.bad_units or any(f(_bare(one)) for f in of_units)
+        if not gold or out or bad:
             without += 1
             continue
         tasks.append(_task(one, gold, teach))
     return tasks, without
+
+
+def _bare(answered: Answered) -> Item:
+    """A unit without an answer of its own, for filters that look at all its answers."""
+    task = answered.unit.task
+    view = numbered(task.query, task.candidates)
+    lesson = Lesson(view=view, answer=Order(docids=()), grades=task.grades, unit=answered.unit.uid)
+    return Item(lesson=lesson, outcome=Outcome(status="ok"), answered=answered)
 
 
 def _task(answered: Answered, gold: Mapping[str, float], teach: TeachSpec) -> RankingTask:
@@ -213,5 +225,59 @@ def _task(answered: Answered, gold: Mapping[str, float], teach: TeachSpec) -> Ra
         query=query,
         candidates=kept,
         grades=labels.to_grades(gold, teach.labels.levels),
+        split="train",
+    )
+
+
+def imported_tasks(lessons: Iterable[Lesson], levels: int | None) -> list[RankingTask]:
+    """Imported lists as tasks: what the teacher answered as grades, its reasons as notes.
+
+    Args:
+        lessons: views of one document are left out.
+        levels: the best grade of an order, as for labels; scores are kept as they are.
+    """
+    tasks = []
+    for lesson, qid in _numbered(lessons):
+        grades = as_grades(lesson.answer, lesson.view)
+        if isinstance(lesson.answer, Order) and levels is not None:
+            grades = labels.to_grades({d: float(g) for d, g in grades.items()}, levels)
+        known = {"explicit": dict(lesson.notes), "comparison": dict(lesson.comparisons)}
+        tasks.append(_lesson_task(lesson, qid, grades, {k: v for k, v in known.items() if v}))
+    return tasks
+
+
+def judged_tasks(lessons: Iterable[Lesson]) -> list[RankingTask]:
+    """Imported lists that people judged, with their grades: for a held-out evaluation.
+
+    Lists without a relevant document, or with nothing else, tell nothing and are left out.
+    """
+    tasks = []
+    for lesson, qid in _numbered(lessons):
+        grades = filters.known_grades(lesson)
+        if grades is not None and any(grades.get(d, 0) <= 0 for d in lesson.view.docids):
+            task = _lesson_task(lesson, qid, grades, {})
+            tasks.append(dataclasses.replace(task, split="test"))
+    return tasks
+
+
+def _numbered(lessons: Iterable[Lesson]) -> Iterable[tuple[Lesson, str]]:
+    """Lists of two documents or more with an id each: that of the query, numbered if it repeats."""
+    seen: Counter[str] = Counter()
+    for lesson in lessons:
+        qid = lesson.view.query.qid
+        if len(lesson.view.docids) > 1:
+            seen[qid] += 1
+            yield lesson, qid if seen[qid] == 1 else f"{qid}#{seen[qid]}"
+
+
+def _lesson_task(
+    lesson: Lesson, qid: str, grades: Mapping[str, int], notes: Mapping[str, Any]
+) -> RankingTask:
+    metadata = {"teacher": dict(notes)} if notes else {}
+    return RankingTask(
+        query=dataclasses.replace(lesson.view.query, qid=qid, metadata=metadata),
+        candidates=lesson.view.candidates,
+        grades=dict(grades),
+        source=lesson.question,
         split="train",
     )

@@ -48,7 +48,7 @@ def make(spec: LabelSpec) -> Labels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rank:
-    """Place in a question's ranking: n for the first of n, 1 for the last.
+    """Place in a question's ranking: n - 1 for the first of n, 0 for the last.
 
     Args:
         question: whose ranking; the first one asked when None.
@@ -59,11 +59,12 @@ class Rank:
     top: int | None = None
 
     def __call__(self, answered: Answered) -> Gold | None:
-        """n - rank + 1, or top - rank + 1 and 0 below that."""
+        """n - rank, or top - rank + 1 and 0 below that."""
         trail = _trail(answered, self.question)
         if trail is None:
             return None
-        most = self.top or len(trail.ranking.docids)
+        # The last one gets 0: stages that train draw relevant documents and others.
+        most = self.top or len(trail.ranking.docids) - 1
         return {d: float(max(0, most - i)) for i, d in enumerate(trail.ranking.docids)}
 
 
@@ -115,16 +116,20 @@ class Fusion:
             raise ValueError(f"{len(self.weights)} weights for {len(self.questions)} questions")
 
     def __call__(self, answered: Answered) -> Gold | None:
-        """Labels of at most 0: 0 for a document that is first everywhere."""
+        """Labels of at most 0: 0 for a document that is first everywhere.
+
+        Only documents that every ranking holds get one: a rank that is not there would otherwise
+        count like the first.
+        """
         trails = [_trail(answered, name) for name in self.questions]
         weights = self.weights or (1 / len(trails),) * len(trails)
-        gold: Gold = {}
+        gold = dict.fromkeys(answered.unit.task.docids, 0.0)
         for trail, weight in zip(trails, weights, strict=True):
             if trail is None:
                 return None
-            for rank, docid in enumerate(trail.ranking.docids, 1):
-                gold[docid] = gold.get(docid, 0.0) - weight * math.log(rank)
-        return gold
+            ranks = {docid: rank for rank, docid in enumerate(trail.ranking.docids, 1)}
+            gold = {d: g - weight * math.log(ranks[d]) for d, g in gold.items() if d in ranks}
+        return gold or None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,8 @@ def cost(price: PriceSpec, tokens_in: float, tokens_out: float) -> float:
 
 def most_tokens(prompt: Prompt) -> int:
     """More tokens than a prompt can have: a token is at least one byte; some for the template."""
-    return sum(len(m["content"].encode()) + 16 for m in prompt.messages) + len(prompt.prefill) + 64
+    texts = [*(m["content"] for m in prompt.messages), prompt.prefill]
+    return sum(len(text.encode("utf-8", "surrogatepass")) + 16 for text in texts) + 64
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rank_rl.data import annotations
+from rank_rl.data import annotations as annotated
 from rank_rl.data.files import json_lines
 from rank_rl.errors import DataError
 from rank_rl.generation.calls import CallError, Reply, Sampling
@@ -56,9 +56,9 @@ class Oracle:
         text = ""
         if fmt.mode == "reason":
             if len(view.docids) == 1:
-                text = annotations.reasoning(task).note(view.docids[0])
+                text = annotated.reasoning(task).note(view.docids[0])
             else:
-                text = annotations.told(task, view, self.reasoning)
+                text = annotated.told(task, view, self.reasoning)
         answer = fmt.ideal(view, task.grades, text).removeprefix(prompt.prefill)
         self._answers[_name(prompt)] = answer
         return answer

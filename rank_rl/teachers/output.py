@@ -1,7 +1,8 @@
 """The files of stage ``teach``, written from what was gathered.
 
 ``lessons.jsonl`` (SFT), ``tasks.jsonl`` (labelled queries for every other stage),
-``exchanges.jsonl`` (every prompt and answer with what became of it), ``failures.jsonl``,
+``judged.jsonl`` (imported queries with grades of people), ``exchanges.jsonl`` (every prompt and
+answer with what became of it), ``failures.jsonl``,
 ``report.json`` and the data card ``README.md`` depend on the answers alone; ``ledger.json`` says
 what they took.
 """
@@ -45,6 +46,7 @@ class Made:
     items: Sequence[Item]
     judged: Judged
     tasks: Sequence[RankingTask]
+    human: Sequence[RankingTask]
     answered: Sequence[Answered]
     unlabelled: int
     units: int
@@ -71,6 +73,8 @@ def write(
     report = _report(made, spec, info, requests) | {"not_in_student_format": unfit}
     lesson_files.write(out / "lessons.jsonl", records)
     write_tasks(out / "tasks.jsonl", made.tasks)
+    if made.imports:
+        write_tasks(out / "judged.jsonl", made.human)
     questions = [Question.of(q, spec.run.seed) for q in teach.questions]
     lesson_files.write(out / "exchanges.jsonl", _exchanges(made, questions, requests))
     failures = [dataclasses.asdict(f) for f in requests.store.failures()]
@@ -170,6 +174,7 @@ def _report(
         "answers": len(made.items),
         "lessons": len(made.judged.kept),
         "tasks": len(made.tasks),
+        "tasks_with_peoples_grades": len(made.human),
         "tasks_without_labels": made.unlabelled,
     }
     return {
@@ -183,7 +188,10 @@ def _report(
         "synthesis": made.synthesis,
         "status": reports.statuses(made.items),
         "quality": {
-            "all": reports.quality(i.lesson for i in made.items if i.outcome.status != "failed"),
+            "all": reports.quality(
+                (i.lesson for i in made.items if i.outcome.status != "failed"),
+                reports.rankings(made.answered),
+            ),
             "kept": reports.quality(made.judged.kept),
         },
         "agreement": reports.agreements(made.answered),
@@ -229,11 +237,13 @@ def _summary(report: Mapping[str, Any], ledger: Mapping[str, Any], out: Path) ->
 
 
 def to_parquet(source: Path, path: Path) -> None:
-    """Write a JSONL file of lessons as Parquet."""
-    from datasets import Dataset
+    """Write a JSONL file of lessons as Parquet, with the types that a column has without values."""
+    from datasets import Dataset, Features
 
-    # Lists that are empty in every row have no type in JSON; lesson columns always have one.
-    Dataset.from_json(str(source)).to_parquet(str(path))
+    rows = [json.loads(line) for line in source.read_text("utf-8").split("\n") if line]
+    features = Features(lesson_files.features())
+    columns = {name: [row[name] for row in rows] for name in features}
+    Dataset.from_dict(columns, features=features).to_parquet(str(path))
 
 
 def _json(path: Path, content: Mapping[str, Any]) -> None:

@@ -16,6 +16,21 @@ FILES = ("README.md", "lessons.jsonl", "lessons.parquet", "tasks.jsonl", "report
 KEYS = ("repo", "private")
 
 
+def check(settings: Mapping[str, Any]) -> str:
+    """The repository that settings name.
+
+    Raises:
+        RecipeError: another key, or no repository named.
+    """
+    for key in settings:
+        if key not in KEYS:
+            raise RecipeError(f"unknown key {key!r}", where="teach.hub", expected=", ".join(KEYS))
+    repo = settings.get("repo")
+    if not isinstance(repo, str) or repo.count("/") != 1:
+        raise RecipeError(f"repo is {repo!r}", where="teach.hub.repo", expected="owner/name")
+    return repo
+
+
 def push(folder: Path, settings: Mapping[str, Any]) -> str:
     """Create the repository if it is not there and upload the files; returns its name.
 
@@ -32,12 +47,7 @@ def push(folder: Path, settings: Mapping[str, Any]) -> str:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
-    for key in settings:
-        if key not in KEYS:
-            raise RecipeError(f"unknown key {key!r}", where="teach.hub", expected=", ".join(KEYS))
-    repo = settings.get("repo")
-    if not isinstance(repo, str) or repo.count("/") != 1:
-        raise RecipeError(f"repo is {repo!r}", where="teach.hub.repo", expected="owner/name")
+    repo = check(settings)
     api = HfApi()
     try:
         api.create_repo(

@@ -14,6 +14,7 @@ from typing import Any
 
 from rank_rl.data.lessons import Lesson
 from rank_rl.metrics import expected_ndcg, ndcg
+from rank_rl.records import Order, numbered
 from rank_rl.teachers.choosing import agreement, kendall
 from rank_rl.teachers.filters import Item, complete_order, known_grades
 from rank_rl.teachers.units import Answered
@@ -42,17 +43,45 @@ def statuses(items: Sequence[Item]) -> dict[str, dict[str, Any]]:
     }
 
 
-def quality(lessons: Iterable[Lesson]) -> dict[str, dict[str, Any]]:
+def quality(lessons: Iterable[Lesson], whole: Iterable[Lesson] = ()) -> dict[str, dict[str, Any]]:
     """By question: the teacher's order against people's grades, where a query can be checked.
 
     ``first_relevant`` is the share of first choices that are relevant, over answers where some but
     not all documents shown are; ``pairs_right`` the share of (relevant, other) pairs in the right
-    order. ``chance`` is what a random order would reach.
+    order. ``chance`` is what a random order would reach. Where no lesson of a question can be
+    checked (of one document each, say), its rankings of ``whole`` queries are.
     """
-    by_question: dict[str, list[Lesson]] = {}
+    found = {name: _quality(group) for name, group in _by_question(lessons).items()}
+    for name, group in _by_question(whole).items():
+        facts = found.get(name, {"answers": len(group), "checkable": 0})
+        if not facts["checkable"]:
+            found[name] = _quality(group) | {"answers": facts["answers"]}
+    return found
+
+
+def rankings(answered: Iterable[Answered]) -> list[Lesson]:
+    """What all answers to a question about a query amount to, as lessons for ``quality``."""
+    found = []
+    for one in answered:
+        task = one.unit.task
+        for trail in (t for trails in one.chosen.values() for t in trails if t.readable):
+            kept = [c for c in task.candidates if c.docid in trail.ranking.docids]
+            found.append(
+                Lesson(
+                    view=numbered(task.query, kept),
+                    answer=Order(docids=trail.ranking.docids),
+                    grades=task.grades,
+                    question=trail.question,
+                )
+            )
+    return found
+
+
+def _by_question(lessons: Iterable[Lesson]) -> dict[str, list[Lesson]]:
+    groups: dict[str, list[Lesson]] = {}
     for lesson in lessons:
-        by_question.setdefault(lesson.question, []).append(lesson)
-    return {name: _quality(group) for name, group in by_question.items()}
+        groups.setdefault(lesson.question, []).append(lesson)
+    return groups
 
 
 def _quality(lessons: Sequence[Lesson]) -> dict[str, Any]:
@@ -96,7 +125,7 @@ def verdict(facts: Mapping[str, Any]) -> str:
         f"(chance {facts['first_relevant_chance']:.0%})"
     )
     base = max(facts["ndcg@10_as_shown"], facts["ndcg@10_first_stage"])
-    if facts["ndcg@10"] <= base:
+    if facts["ndcg@10"] <= base < 1:
         return f"poor: no better than the order it was given; {said}"
     if first < FAIR_FIRST:
         return f"mediocre: {said}; filter by quality, or take another teacher"

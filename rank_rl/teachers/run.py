@@ -22,7 +22,7 @@ from rank_rl.generation.calls import Backend
 from rank_rl.models.counting import token_counter
 from rank_rl.records import RankingTask
 from rank_rl.specs import RecipeSpec, TeacherSpec, TeachSpec
-from rank_rl.teachers import asking, gather, output, synthesis
+from rank_rl.teachers import asking, gather, output, push, synthesis
 from rank_rl.teachers.asking import Asking, Requests
 from rank_rl.teachers.imports import IMPORTS, Imported
 from rank_rl.teachers.ledger import Budget, LimitReached, ledger
@@ -99,10 +99,10 @@ def run(
         if session.options.dry_run:
             return _estimate(session)
         if session.options.retry_failed:
+            count = session.requests.store.forget_failures()
+            logger.info("%s failed requests are sent again", count)
+            # Each process forgets for all: none may fail anew before the last has done so.
             session.shard.wait()
-            logger.info(
-                "%s failed requests are sent again", session.requests.store.forget_failures()
-            )
         session.units = _units(session)
         _ask(session, session.units, session.questions)
         session.shard.wait()
@@ -124,9 +124,7 @@ def _begin(spec: RecipeSpec, info: Mapping[str, Any], options: Options) -> Sessi
             where="teach",
             expected="teach.questions with teach.teachers, or teach.imports",
         )
-    for name in [f.name for f in teach.filters]:
-        registry.resolve("filter", name, gather.filters.TABLE)
-    gather.labels.make(teach.labels)
+    _check(teach)
     shard = Shard.current()
     questions = [Question.of(q, spec.run.seed) for q in teach.questions]
     needed = {q.teacher for q in teach.questions}
@@ -146,6 +144,27 @@ def _begin(spec: RecipeSpec, info: Mapping[str, Any], options: Options) -> Sessi
         questions=questions,
         shard=shard,
     )
+
+
+def _check(teach: TeachSpec) -> None:
+    """Find what is wrong with the sections that are used last before anything is sent."""
+    gather.labels.make(teach.labels)
+    for spec in teach.filters:
+        gather.filters.make(spec)
+    named = [("labels", teach.labels.name, teach.labels.params)]
+    named += [("filter", f.name, f.params) for f in teach.filters]
+    asked = [q.name for q in teach.questions]
+    for kind, name, params in named:
+        given = [params.get(key) for key in ("question", "of", "listed", "judged")]
+        for question in (*given, *params.get("questions", ())):
+            if ":" not in name and question is not None and question not in asked:
+                raise RecipeError(
+                    f"question {question!r} is not asked",
+                    where=f"teach: {kind} {name!r}",
+                    expected=f"one of {', '.join(asked)}",
+                )
+    if teach.hub:
+        push.check(teach.hub)
 
 
 class _Counted:
@@ -191,8 +210,10 @@ def _synthesise(session: Session, planned: asking.Plan | None = None) -> Sequenc
         session.shard.wait()
         session.requests.store.refresh()
     else:
-        _merge(planned, asking.plan(units, questions, session.requests))
+        planned.merge(asking.plan(units, questions, session.requests))
     answered = _replayed(units, questions, session.requests)
+    if planned is None:
+        _compare(session, answered, units)
     written = queries_of(answered, documents)
     held_out = [t.query for t in session.held_out]
     tasks, report = synthesis.build_tasks(written, documents, wanted, held_out=held_out)
@@ -202,10 +223,13 @@ def _synthesise(session: Session, planned: asking.Plan | None = None) -> Sequenc
     return tasks
 
 
-def _merge(planned: asking.Plan, other: asking.Plan) -> None:
-    for name in ("requests", "samples", "prompt_tokens", "stored"):
-        table: dict[str, int] = getattr(planned, name)
-        table.update(getattr(other, name))
+def _compare(session: Session, answered: Sequence[Answered], units: Sequence[Unit]) -> None:
+    """What is missing although nothing stopped this process was left out by another one."""
+    if len(answered) < len(units) and session.stopped is None:
+        session.stopped = LimitReached(
+            f"another process stopped: {len(answered)} of {len(units)} units are complete",
+            remedy="its message says why; start again to go on",
+        )
 
 
 def _ask(session: Session, units: Sequence[Unit], questions: Sequence[Question]) -> None:
@@ -222,21 +246,25 @@ def _ask(session: Session, units: Sequence[Unit], questions: Sequence[Question])
         asyncio.run(live.all(own, questions))
     except RankRLError as error:
         session.stopped = error
+        if not session.shard.main:
+            logger.error("process %s: %s", session.shard.rank, error.line())
     finally:
         bar.close()
 
 
 def _budget(session: Session) -> Budget:
+    """What is left below the limits, shared evenly; other runs may have had other processes."""
     options, teach = session.options, session.teach
-    spent = ledger(session.requests.store, teach.teachers, teach.currency, all_processes=False)
+    session.requests.store.refresh()
+    spent = ledger(session.requests.store, teach.teachers, teach.currency)
     most = teach.max_cost if options.max_cost is None else options.max_cost
     count = teach.max_requests if options.max_requests is None else options.max_requests
-    share = session.shard.share(count)
+    money, sent = spent["cost"], spent["requests"]
     return Budget(
-        max_cost=session.shard.share(most),
-        max_requests=None if share is None else int(share),
-        spent=spent["cost"],
-        requests=spent["requests"],
+        max_cost=None if most is None else money + session.shard.share(most - money),
+        max_requests=None if count is None else sent + int(session.shard.share(count - sent)),
+        spent=money,
+        requests=sent,
     )
 
 
@@ -266,7 +294,7 @@ def _estimate(session: Session) -> dict[str, Any]:
         questions = [*query_questions(teach.synthesis, spec.run.seed), *questions]
     else:
         session.units = _units(session)
-    _merge(planned, asking.plan(session.units, session.questions, requests))
+    planned.merge(asking.plan(session.units, session.questions, requests))
     rows = asking.facts(planned, questions, requests)
     summary = {
         "table": rows,
@@ -286,15 +314,19 @@ def _finish(session: Session) -> dict[str, Any]:
     requests.store.refresh()
     requests.cuts = CutReport()  # of what is written, not of what was asked in which run
     answered = _replayed(session.units, session.questions, requests)
+    _compare(session, answered, session.units)
     items = gather.collect(answered, session.questions, session.teach)
     foreign = [_imported(spec) for spec in session.teach.imports]
     items += gather.imported(lesson for found in foreign for lesson in found.lessons)
     judged = gather.judge(items, session.teach.filters, session.held_out)
     tasks, without = gather.labelled(answered, session.teach, judged, session.held_out)
+    foreign_kept = [lesson for lesson in judged.kept if not lesson.keys]
+    tasks += gather.imported_tasks(foreign_kept, session.teach.labels.levels)
     made = output.Made(
         items=items,
         judged=judged,
         tasks=tasks,
+        human=gather.judged_tasks(lesson for found in foreign for lesson in found.lessons),
         answered=answered,
         unlabelled=without,
         units=len(session.units),

@@ -1,6 +1,7 @@
 """Several processes that share the units of one run, as ``accelerate launch`` starts them.
 
-Unit i belongs to process i modulo their number. Each process writes a store of its own and resumes
+Query i, with all its draws, belongs to process i modulo their number: draws of one query may share
+prompts, which must not be paid for twice. Each process writes a store of its own and resumes
 by itself; the first one waits for the others and then writes the output from all stores, which is
 therefore the same as that of a single process.
 """
@@ -39,11 +40,13 @@ class Shard:
 
     def of(self, units: Sequence[Unit]) -> list[Unit]:
         """The units that this process asks about."""
-        return [u for i, u in enumerate(units) if i % self.world == self.rank]
+        places: dict[str, int] = {}
+        numbered = [(places.setdefault(u.task.query.qid, len(places)), u) for u in units]
+        return [unit for number, unit in numbered if number % self.world == self.rank]
 
-    def share(self, total: float | None) -> float | None:
-        """This process's part of a limit."""
-        return None if total is None else total / self.world
+    def share(self, left: float) -> float:
+        """This process's part of what is left below a limit."""
+        return left / self.world
 
     def wait(self) -> None:
         """Wait until all processes have come here."""

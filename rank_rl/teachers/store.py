@@ -9,11 +9,12 @@ are left to ``asking`` and ``ledger``.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,14 +176,14 @@ class Store:
         """Let every failed request be asked again; returns how many there were."""
         count = len(self._failed)
         for connection in self._all:
-            with connection:
+            with self._writing(connection):
                 connection.execute("DELETE FROM failures")
         self._failed.clear()
         return count
 
     def begin(self, asked: Asked) -> int:
         """Write down that a request is about to be sent; returns its number."""
-        with self._own:
+        with self._writing(self._own):
             cursor = self._own.execute(
                 "INSERT INTO attempts (run, key, teacher, question, state, started) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
@@ -193,7 +194,7 @@ class Store:
     def end(self, ticket: int, asked: Asked, reply: Reply | None, cause: str) -> None:
         """Write down what became of a request, with its completions where it brought some."""
         used = (reply.prompt_tokens, reply.completion_tokens) if reply else (0, 0)
-        with self._own:
+        with self._writing(self._own):
             self._own.execute(
                 "UPDATE attempts SET state = ?, ended = ?, prompt_tokens = ?, completion_tokens = ?"
                 " WHERE id = ?",
@@ -211,11 +212,12 @@ class Store:
 
     def give_up(self, asked: Asked, error: CallError) -> None:
         """Record a request that failed for good."""
-        with self._own:
+        detail = _valid(error.detail)
+        with self._writing(self._own):
             self._own.executemany(
                 "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?)",
                 [
-                    (key, asked.teacher, asked.question, asked.unit, error.cause, error.detail)
+                    (key, asked.teacher, asked.question, asked.unit, error.cause, detail)
                     for key in asked.keys
                 ],
             )
@@ -259,6 +261,15 @@ class Store:
             longest[run] = max(longest.get(run, 0.0), spent or 0.0)
         return sum(longest.values())
 
+    @contextlib.contextmanager
+    def _writing(self, connection: sqlite3.Connection) -> Iterator[None]:
+        """One transaction; a full disk is an error that a user can act on."""
+        try:
+            with connection:
+                yield
+        except sqlite3.OperationalError as error:
+            raise StorageError(f"cannot be written: {error}", where=str(self.path)) from error
+
     def _one(self, query: str) -> Any:
         values = [c.execute(query).fetchone()[0] for c in self._all]
         return max(values)
@@ -295,15 +306,20 @@ def _row(key: str, asked: Asked, model: str, completion: Completion) -> tuple[An
         key,
         asked.teacher,
         asked.question,
-        model,
-        completion.text,
-        completion.reasoning,
+        _valid(model),
+        _valid(completion.text),
+        _valid(completion.reasoning),
         completion.finish,
         completion.prompt_tokens,
         completion.completion_tokens,
         completion.logprob,
         completion.seconds,
     )
+
+
+def _valid(text: str) -> str:
+    """Text that UTF-8 can hold: halves of surrogate pairs, which JSON may name, become "?"."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def served_by(store: Store) -> dict[str, list[str]]:

@@ -88,9 +88,12 @@ class Trail:
         return all(a.outcome.status != "failed" for a in self.answers)
 
     @property
-    def tokens(self) -> int:
-        """Tokens written, of all views."""
-        return sum(a.completion.completion_tokens for a in self.answers if a.completion)
+    def length(self) -> int:
+        """Characters written, of all views.
+
+        Not tokens: of samples drawn with one request servers tell the sum only.
+        """
+        return sum(len(a.completion.text) for a in self.answers if a.completion)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

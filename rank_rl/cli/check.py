@@ -48,6 +48,9 @@ def check(
     fmt = formats.make(spec.format)
     collection = data.load(spec.data, seed=spec.run.seed)
     _splits(collection)
+    if spec.data.lessons and stage in (None, "sft"):
+        _lesson(collection, fmt, spec, token_counter(spec.model.name)[0])
+        return
     tasks = collection.train or collection.validation or collection.test
     views = _train_views(tasks, spec)
     if not views:
@@ -98,6 +101,29 @@ def _splits(collection: Collection) -> None:
         f"{len(leaks['shared_texts'])} query texts ({leaks['removed_queries']} training queries "
         f"removed), and {leaks['shared_relevant_documents']} relevant documents (kept)"
     )
+
+
+def _lesson(collection: Collection, fmt: Format, spec: RecipeSpec, tokens: TokenCounter) -> None:
+    """Count the lessons that stage sft would train on, and show the first as it would."""
+    from rank_rl.data import lessons, rows
+    from rank_rl.formats.budget import fit
+
+    held_out = (*collection.validation, *collection.test)
+    found = lessons.read(Path(str(spec.data.lessons)).expanduser())
+    kept, report = lessons.usable(found, fmt, held_out)
+    heading(f"lessons: {spec.data.lessons}")
+    line(
+        f"{len(kept)} of {report['read']} are trained on; {report['held_out']} are about queries "
+        f"held out, {report['not_in_format']} do not fit format {fmt.spec.name}"
+    )
+    for lesson in kept[:1]:
+        view, _ = fit(lesson.view, tokens, fmt=fmt)
+        reason = spec.data.reasoning != "none"
+        row = rows.lesson_rows(lesson, view, fmt, reason=reason)[0]
+        heading(f"one lesson ({fmt.version}, mode {fmt.mode}, query {view.query.qid})")
+        for message in [*row["prompt"], *row["completion"]]:
+            line(f"<{message['role']}>")
+            line(message["content"])
 
 
 def _train_views(tasks: Sequence[RankingTask], spec: RecipeSpec) -> list[View]:

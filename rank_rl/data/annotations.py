@@ -80,7 +80,9 @@ class Reasoning:
         lines = []
         for label, candidate in zip(view.labels, view.candidates, strict=True):
             relevant = grades.get(candidate.docid, 0) > 0
-            why = f" {shorten(self.note(candidate.docid), QUOTED_WORDS)}" if relevant else ""
+            # A teacher says of every document what it lacks; annotations only name what helps.
+            told = relevant or self.source == "teacher"
+            why = f" {shorten(self.note(candidate.docid), QUOTED_WORDS)}" if told else ""
             verdict = f"Relevant: {'yes' if relevant else 'no'}.{why}"
             lines.append(f"[{label}] {candidate.quote(QUOTED_WORDS)} {verdict}")
         return "\n".join(lines)

@@ -115,10 +115,14 @@ class FilterSpec(NamedSpec):
 
 
 class ImportSpec(NamedSpec):
-    """Teacher data that somebody else made: ``rankgpt``, ``think_chat`` or ``reasons``."""
+    """Teacher data that somebody else made: ``rankgpt``, ``think_chat`` or ``reasons``.
+
+    ``lesson`` false takes labelled tasks from it and no lessons.
+    """
 
     path: str
     licence: str = ""
+    lesson: bool = True
 
 
 class SynthesisSpec(Spec):

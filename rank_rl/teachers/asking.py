@@ -261,6 +261,8 @@ class Asking:
         meter.bound(request.prompt, request.sampling)
         try:
             async with self._slots[name]:
+                if self._fatal is not None:  # while this one waited for its turn
+                    return False
                 await with_retries(
                     lambda: teacher.once(request.prompt, request.sampling, samples=len(asked.keys)),
                     retries=teacher.retries,

@@ -44,12 +44,21 @@ class Judged:
     drops: dict[str, Drops] = field(default_factory=dict)
     reasons: dict[tuple[str, ...], str] = field(default_factory=dict)
     bad_units: set[str] = field(default_factory=set)
+    only_labels: int = 0
+
+    def labels_only(self, lessons: Iterable[Lesson]) -> None:
+        """Take lessons out that were wanted for their labels alone."""
+        silent = {id(lesson) for lesson in lessons}
+        kept = [lesson for lesson in self.kept if id(lesson) not in silent]
+        self.only_labels += len(self.kept) - len(kept)
+        self.kept = kept
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form of the drop report."""
         return {
             "answers": self.seen,
             "kept": len(self.kept),
+            "labels_only": self.only_labels,
             "dropped": {name: dataclasses.asdict(d) for name, d in self.drops.items()},
         }
 

@@ -322,6 +322,9 @@ def _finish(session: Session) -> dict[str, Any]:
     tasks, without = gather.labelled(answered, session.teach, judged, session.held_out)
     foreign_kept = [lesson for lesson in judged.kept if not lesson.keys]
     tasks += gather.imported_tasks(foreign_kept, session.teach.labels.levels)
+    for spec, found in zip(session.teach.imports, foreign, strict=True):
+        if not spec.lesson:
+            judged.labels_only(found.lessons)
     made = output.Made(
         items=items,
         judged=judged,

@@ -20,13 +20,17 @@ from pydantic.fields import FieldInfo
 from rank_rl import data, formats, generation, losses, registry, rewards, specs, strategies
 from rank_rl.bench import tables
 from rank_rl.cli.app import app
+from rank_rl.data import lessons
+from rank_rl.generation.endpoint import EndpointSettings
 from rank_rl.hub.contract import PromptContract
 from rank_rl.recipe import load
-from rank_rl.records import Candidate, Query, numbered
+from rank_rl.records import Candidate, Order, Query, numbered
+from rank_rl.teachers import asking, filters, imports, labels, push, synthesis
 from rank_rl.training import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "recipes.md"
+TEACHERS = ROOT / "docs" / "teachers.md"
 PAGES = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "recipes").rglob("*.md")]
 )
@@ -47,6 +51,14 @@ SECTIONS = {
     "StrategySpec": "`eval.strategy`",
     "BenchSpec": "`bench`",
     "SystemSpec": "`bench.systems`",
+    "TeachSpec": "`teach`",
+    "TeacherSpec": "`teach.teachers`",
+    "PriceSpec": "`teach.teachers.price`",
+    "QuestionSpec": "`teach.questions`",
+    "LabelSpec": "`teach.labels`",
+    "FilterSpec": "`teach.filters`",
+    "ImportSpec": "`teach.imports`",
+    "SynthesisSpec": "`teach.synthesis`",
     "PipelineSpec": "`pipeline.yaml`",
     "PipelineStage": "`stages` of a pipeline",
 }
@@ -56,16 +68,17 @@ Rows = dict[str, list[str]]
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 
 
-def section(heading: str) -> str:
-    """The text of the reference below a heading, up to the next one."""
-    parts = re.split(r"^#+ (.+)$", REFERENCE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+def section(heading: str, page: Path = REFERENCE) -> str:
+    """The text of a page below a heading, up to the next one."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    parts = re.split(r"^#+ (.+)$", text, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))[heading]
 
 
-def rows(heading: str) -> Rows:
+def rows(heading: str, page: Path = REFERENCE) -> Rows:
     """The table rows below a heading: name in the first cell → the other cells."""
     found: Rows = {}
-    for line in section(heading).splitlines():
+    for line in section(heading, page).splitlines():
         cells = [cell.strip() for cell in line.strip("|").split(" | ")]
         if line.startswith("| `"):
             found[cells[0].strip("`| ")] = cells[1:]
@@ -78,7 +91,7 @@ def shown(value: Any) -> str:
         return value or "''"
     if isinstance(value, bool) or value is None:
         return "null" if value is None else str(value).lower()
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return f"[{', '.join(map(str, value))}]"
     return repr(value)
 
@@ -127,15 +140,29 @@ def test_fields_with_defaults_choices_and_bounds(name: str) -> None:
                     assert f"{sign} {getattr(limit, attribute)}" in value, key
 
 
+def arguments(kind: Any) -> dict[str, Any]:
+    """Arguments of a class or function with their defaults; ``MISSING`` where there is none."""
+    if not dataclasses.is_dataclass(kind):
+        signature = inspect.signature(kind).parameters
+        missing = inspect.Parameter.empty
+        defaults = {p.name: p.default for p in signature.values()}
+        return {k: dataclasses.MISSING if v is missing else v for k, v in defaults.items()}
+    return {
+        f.name: f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+        for f in dataclasses.fields(kind)
+        if f.init
+    }
+
+
 def parameters(kind: Any) -> dict[str, str]:
     """Parameters of a registry entry as the reference writes them; ``name`` is said once."""
-    if dataclasses.is_dataclass(kind):
+    if dataclasses.is_dataclass(kind) or inspect.isfunction(kind) or not hasattr(kind, "parse"):
         return {
-            f.name: f"`{f.name}` (required)"
-            if f.default is dataclasses.MISSING
-            else f"`{f.name}: {shown(f.default)}`"
-            for f in dataclasses.fields(kind)
-            if f.name != "name"
+            name: f"`{name}` (required"
+            if default is dataclasses.MISSING
+            else f"`{name}: {shown(default)}`"
+            for name, default in arguments(kind).items()
+            if name not in ("name", "model")
         }
     model = importlib.import_module(kind.__module__).Params
     return {
@@ -145,18 +172,23 @@ def parameters(kind: Any) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "table", "heading"),
+    ("kind", "table", "heading", "page"),
     [
-        ("format", formats.TABLE, "Formats"),
-        ("strategy", strategies.TABLE, "Strategies"),
-        ("reward", rewards.TABLE, "Rewards by name"),
-        ("loss", losses.TABLE, "Losses by name"),
+        ("format", formats.TABLE, "Formats", REFERENCE),
+        ("strategy", strategies.TABLE, "Strategies", REFERENCE),
+        ("reward", rewards.TABLE, "Rewards by name", REFERENCE),
+        ("loss", losses.TABLE, "Losses by name", REFERENCE),
+        ("teacher", asking.TEACHERS, "Teachers by name", TEACHERS),
+        ("labels", labels.TABLE, "Labels by name", TEACHERS),
+        ("filter", filters.TABLE, "Filters by name", TEACHERS),
     ],
 )
-def test_registry_names_and_their_parameters(kind: str, table: dict[str, str], heading: str):
-    documented = rows(heading)
+def test_registry_names_and_their_parameters(
+    kind: str, table: dict[str, str], heading: str, page: Path
+):
+    documented = rows(heading, page)
     assert set(documented) == set(table)
-    for name in table:
+    for name in set(table) - {"endpoint"}:  # which has a table of its own
         wanted = parameters(registry.resolve(kind, name, table))
         cell = documented[name][-1]
         for parameter, text in wanted.items():
@@ -179,7 +211,7 @@ def test_sources_with_their_parameters() -> None:
 
 def test_stages_generators_readouts_and_wordings() -> None:
     stages = section("Stages and what they need")
-    for name in [*STAGES, "bench"]:
+    for name in [*STAGES, "bench", "teach"]:
         assert f"`{name}`" in stages
     for name in generation.TABLE:
         assert f"`{name}`" in section("Generators")
@@ -188,6 +220,52 @@ def test_stages_generators_readouts_and_wordings() -> None:
     for file in (ROOT / "rank_rl" / "formats" / "wording").glob("*.yaml"):
         names = yaml.safe_load(file.read_text(encoding="utf-8"))
         assert rows("Formats")[file.stem][1] == ", ".join(f"`{name}`" for name in names)
+
+
+def test_filter_scopes() -> None:
+    for name, (scope, *_) in rows("Filters by name", TEACHERS).items():
+        kind = registry.resolve("filter", name, filters.TABLE)
+        assert {f.name: f.default for f in dataclasses.fields(kind)}["scope"] == scope, name
+
+
+def test_endpoint_parameters() -> None:
+    # The model is a key of the teacher, `sampling` belongs to the question.
+    known = {k: v for k, v in arguments(EndpointSettings).items() if k not in ("model", "sampling")}
+    documented = rows("Endpoint parameters", TEACHERS)
+    assert list(documented) == list(known)
+    for name, default in known.items():
+        assert documented[name][0] == f"`{shown(default)}`", name
+
+
+def test_imports_with_examples_that_can_be_read(tmp_path: Path) -> None:
+    documented = rows("Imports by name", TEACHERS)
+    assert set(documented) == set(imports.IMPORTS)
+    text = TEACHERS.read_text(encoding="utf-8")
+    for name in imports.IMPORTS:
+        for parameter in imports.COMMON:
+            assert f"`{parameter}`" in documented[name][-1]
+        records = code_blocks(text.partition(f"### `{name}` records")[2])[0][1]
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text(records, encoding="utf-8")
+        found = registry.resolve("import", name, imports.IMPORTS)(
+            specs.ImportSpec(name=name, path=str(path))
+        )
+        assert not found.refused
+        assert len(found.lessons) == len(records.splitlines())
+    for kind in imports.KINDS:
+        assert f"`{kind}`" in documented["think_chat"][-1]
+
+
+def test_kinds_of_queries_and_columns_of_lessons() -> None:
+    text = section("Queries for a corpus", TEACHERS)
+    for kind in synthesis.KINDS:
+        assert f"`{kind}`" in text
+    view = numbered(Query(qid="q", text="?"), [Candidate(docid="d", text="t", rank=1)])
+    record = lessons.as_record(lessons.Lesson(view=view, answer=Order(docids=("d",))))
+    for column in (*record, "prompt", "completion"):
+        assert f"`{column}`" in section("Files", TEACHERS), column
+    for name in (*push.FILES, "exchanges.jsonl", "failures.jsonl", "ledger.json"):
+        assert f"`{name}`" in section("Files", TEACHERS), name
 
 
 def test_contract_keys() -> None:
@@ -256,11 +334,11 @@ def test_python_and_yaml_examples_parse(page: Path) -> None:
 
 @every_page
 def test_links_and_table_blocks_lead_somewhere(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    plain = re.sub(r"`[^`\n]*`", "", text)
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", plain):
         if "://" not in target:
             assert (page.parent / target).exists(), target
-    plain = re.sub(r"`[^`\n]*`", "", text)
     for target in re.findall(r"<!-- table:(\S+) -->", plain):
         # The result itself may not be there yet; the tool reads it relative to the page.
         assert (page.parent / target).resolve().parent == ROOT / "results", target

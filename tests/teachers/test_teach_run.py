@@ -476,8 +476,8 @@ def test_a_refused_request_is_recorded_and_repaired(tiny_model_dir: Path, tmp_pa
             assert server.requests == 6
             if script:
                 (failure,) = lines(tmp_path / name / "failures.jsonl")
-                assert {k: failure[k] for k in ("unit", "question", "teacher", "cause")} == {
-                    "unit": "train1",
+                assert failure["unit"] in {f"train{n}" for n in range(6)}
+                assert {k: failure[k] for k in ("question", "teacher", "cause")} == {
                     "question": "list",
                     "teacher": "main",
                     "cause": "refused",
@@ -551,6 +551,16 @@ def test_a_wrong_key_stops_the_run_and_nothing_is_lost(
         assert server.requests == 3 + 4
     assert loaded(tmp_path / "out" / "report.json")["counts"]["units_complete"] == 6
     assert KEY.encode() not in everything(tmp_path / "out")
+
+
+def test_after_a_fatal_answer_only_what_is_in_flight_is_sent(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    with Server(ServerSettings(answer=judged, key="another key", delay=0.01)) as server:
+        spec = recipe(tmp_path, tiny_model_dir, asking(server, POINT, params={"concurrency": 2}))
+        with pytest.raises(BackendError, match="unauthorised"):
+            teach(spec)
+    assert loaded(tmp_path / "out" / "ledger.json")["requests"] <= 2
 
 
 HOSTILE = (
@@ -689,10 +699,12 @@ def test_every_answer_is_kept_or_counted_as_dropped(tiny_model_dir: Path, tmp_pa
             return "<think>\n" + "long " * 200
         return judged(messages, sample)
 
-    refused = Fixed(status=400, body={"error": {"message": "no"}})
-    with Server(ServerSettings(answer=mixed, script=("",) * 5 + (refused,))) as server:
+    told = rows(6, "train")
+    told[5]["query"] = "which house is it? " * 400  # fits no prompt
+    collection(tmp_path, [*told, *rows(1, "validation"), *rows(2, "test")])
+    with Server(ServerSettings(answer=mixed)) as server:
         filters = [{"name": "copied"}, {"name": "length", "params": {"least": 2}}]
-        section = asking(server, LIST, params={"concurrency": 1}, filters=filters)
+        section = asking(server, LIST, filters=filters)
         summary = teach(recipe(tmp_path, tiny_model_dir, section))
     drops = loaded(tmp_path / "out" / "report.json")["drops"]
     counts = {name: d["dropped"] for name, d in drops["dropped"].items() if d["dropped"]}

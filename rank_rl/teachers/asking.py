@@ -1,9 +1,9 @@
 """From questions to stored completions: live over many units at once, or from the store alone.
 
-``Requests`` makes the prompt and the keys of an ask and reads stored answers; ``ask_all`` sends
-what is missing, concurrently and within the budget; ``replay`` and ``plan`` walk through units
-without sending. What is written afterwards always comes from ``replay``: it depends on the store
-alone, not on the order in which answers arrived.
+``Requests`` makes the prompt and the keys of an ask and reads stored answers; ``Asking`` sends what
+is missing, concurrently and within the budget; ``replay`` walks through units without sending. What
+is written afterwards always comes from ``replay``: it depends on the store alone, not on the order
+in which answers arrived.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from rank_rl import registry
 from rank_rl.errors import BackendError, DataError, RankRLError
@@ -21,7 +20,6 @@ from rank_rl.formats.budget import CutReport, TokenCounter, fit
 from rank_rl.generation.calls import Backend, CallError, Sampling, with_retries
 from rank_rl.records import Outcome, Prompt
 from rank_rl.specs import TeacherSpec
-from rank_rl.strategies.oracle import copy
 from rank_rl.teachers.ledger import Budget, Meter
 from rank_rl.teachers.store import Asked, Store, key_of
 from rank_rl.teachers.units import Answer, Answered, Ask, Question, Unit, walk
@@ -35,6 +33,9 @@ TEACHERS: dict[str, str] = {
     "oracle": "rank_rl.teachers.oracle:Oracle",
     "replay": "rank_rl.teachers.oracle:Replay",
 }
+# So many requests given up in a row, none answered between: nobody is there.
+IN_VAIN = 50
+_DEAD = ("connection", "timeout", "server_error", "malformed")
 NO_ANSWER = Outcome(status="failed", issues=("no_answer",))
 TOO_LONG = "too_long"
 
@@ -100,7 +101,7 @@ class Requests:
         )
         prepare = getattr(self.teachers[spec.teacher], "prepare", None)
         salt = prepare(prompt, view, fmt, ask.unit.task) if prepare else ""
-        named = identity(self.specs[spec.teacher])
+        named = deciding(self.specs[spec.teacher])
         keys = tuple(
             key_of(prompt, sampling, model=named, version=fmt.version, sample=s, salt=salt)
             for s in ask.samples
@@ -124,9 +125,14 @@ class Requests:
         Raises:
             Missing: one of them was never asked.
         """
-        return [self._answer(request, key) for key in request.keys]
+        return [self.answer(request, key) for key in request.keys]
 
-    def _answer(self, request: Request, key: str) -> Answer:
+    def answer(self, request: Request, key: str) -> Answer:
+        """The stored answer of one key.
+
+        Raises:
+            Missing: it was never asked.
+        """
         view = request.ask.view
         completion = self.store.get(key)
         if completion is None:
@@ -138,8 +144,19 @@ class Requests:
         return Answer(view=view, outcome=outcome, completion=completion, key=key)
 
 
+def deciding(spec: TeacherSpec) -> str:
+    """What of a teacher decides its answers, for the key of a completion.
+
+    Of a server the model and what is sent along with prompts, so that it may move; of a model in
+    this process also how it is loaded and drawn from.
+    """
+    named = ("seed", "dtype", "revision", "options")
+    own = {key: spec.params[key] for key in named if spec.params.get(key) is not None}
+    return f"{identity(spec)} {json.dumps(own, sort_keys=True)}" if own else identity(spec)
+
+
 def identity(spec: TeacherSpec) -> str:
-    """What of a teacher decides its answers: the model, and what is sent along with prompts."""
+    """The name of a teacher: the model, and what is sent along with prompts."""
     extra = spec.params.get("extra")
     name = spec.model or spec.name
     return f"{name} {json.dumps(extra, sort_keys=True)}" if extra else name
@@ -157,6 +174,7 @@ class Asking:
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _fatal: CallError | None = None
     _stopped: RankRLError | None = None
+    _in_vain: int = 0
 
     async def all(self, units: Iterable[Unit], questions: Sequence[Question]) -> None:
         """Ask whatever is missing about every unit; a failed request is recorded, not raised.
@@ -184,9 +202,10 @@ class Asking:
             if isinstance(result, BaseException):
                 raise result
         if self._fatal is not None:
+            again = " with --retry-failed" if self._in_vain >= IN_VAIN else ""
             raise BackendError(
                 f"the teacher refused every further request: {self._fatal}",
-                remedy="what was answered is stored; start again when it is put right",
+                remedy=f"what was answered is stored; start again{again} when it is put right",
             )
         if self._stopped is not None:
             raise self._stopped
@@ -273,6 +292,11 @@ class Asking:
                 self._fatal = error
                 return False
             self.requests.store.give_up(asked, error)
+            self._in_vain += error.cause in _DEAD
+            if self._in_vain >= IN_VAIN:
+                self._fatal = CallError(error.cause, f"{IN_VAIN} requests in a row; {error.detail}")
+            return True
+        self._in_vain = 0
         return True
 
 
@@ -290,108 +314,3 @@ def replay(unit: Unit, questions: Sequence[Question], requests: Requests) -> Ans
     except StopIteration as stop:
         answered: Answered = stop.value
         return answered
-
-
-@dataclass(slots=True, kw_only=True)
-class Plan:
-    """What a run would send: by question, requests, samples and prompt tokens; what is stored."""
-
-    requests: dict[str, int] = field(default_factory=dict)
-    samples: dict[str, int] = field(default_factory=dict)
-    prompt_tokens: dict[str, int] = field(default_factory=dict)
-    stored: dict[str, int] = field(default_factory=dict)
-    too_long: int = 0
-    _seen: set[str] = field(default_factory=set)
-
-    def add(self, request: Request, requests: Requests) -> None:
-        """Count one ask; a prompt that came before is sent once."""
-        spec = request.ask.question.spec
-        missing = requests.missing(request)
-        for table in (self.requests, self.samples, self.prompt_tokens, self.stored):
-            table.setdefault(spec.name, 0)
-        self.stored[spec.name] += len(request.keys) - len(missing)
-        missing = [key for key in missing if key not in self._seen]
-        self._seen.update(missing)
-        if request.error or not missing:
-            self.too_long += bool(request.error)
-            return
-        most = getattr(requests.teachers[spec.teacher], "samples_per_request", 1)
-        calls = -(-len(missing) // most)
-        self.requests[spec.name] += calls
-        self.samples[spec.name] += len(missing)
-        self.prompt_tokens[spec.name] += calls * requests.tokens.count_prompt(request.prompt)
-
-    def total(self) -> int:
-        """Requests of all questions."""
-        return sum(self.requests.values())
-
-    def merge(self, other: Plan) -> None:
-        """Add a plan about other questions."""
-        for table, more in (
-            (self.requests, other.requests),
-            (self.samples, other.samples),
-            (self.prompt_tokens, other.prompt_tokens),
-            (self.stored, other.stored),
-        ):
-            table.update(more)
-        self.too_long += other.too_long
-
-
-def plan(units: Iterable[Unit], questions: Sequence[Question], requests: Requests) -> Plan:
-    """Count what a run would send, by walking it with stand-in answers where none is stored.
-
-    Exact while answers can be read and servers return as many samples as they are asked for:
-    questions about what another one left out do not depend on what it said, only on how many
-    documents it may name. A question whose predecessor cannot be read is not asked.
-    """
-    planned = Plan()
-    for unit in units:
-        going = walk(unit, questions)
-        try:
-            asks = next(going)
-            while True:
-                asks = going.send([_stand_in(a, planned, requests) for a in asks])
-        except StopIteration:
-            continue
-    return planned
-
-
-def _stand_in(ask: Ask, planned: Plan, requests: Requests) -> list[Answer]:
-    request = requests.of(ask)
-    planned.add(request, requests)
-    answers = []
-    for key in request.keys:
-        if key in requests.store or requests.store.failed(key):
-            answers.append(requests._answer(request, key))
-            continue
-        outcome = NO_ANSWER if request.error else copy(ask.view, "scores")
-        answers.append(Answer(view=ask.view, outcome=outcome, completion=None, key=key))
-    return answers
-
-
-def facts(planned: Plan, questions: Sequence[Question], requests: Requests) -> list[dict[str, Any]]:
-    """The estimate as table rows: calls, tokens and money, at most and (once known) about."""
-    from rank_rl.teachers.ledger import cost
-
-    rows = []
-    for question in questions:
-        spec = question.spec
-        name, price = spec.name, requests.specs[spec.teacher].price
-        samples = planned.samples.get(name, 0)
-        tokens_in = planned.prompt_tokens.get(name, 0)
-        mean = requests.store.mean_tokens(name)
-        row: dict[str, Any] = {
-            "question": name,
-            "teacher": spec.teacher,
-            "requests": planned.requests.get(name, 0),
-            "samples": samples,
-            "stored": planned.stored.get(name, 0),
-            "tokens in": tokens_in,
-            "tokens out at most": samples * spec.max_tokens,
-            "cost at most": round(cost(price, tokens_in, samples * spec.max_tokens), 6),
-        }
-        if mean is not None:
-            row["tokens out about"] = round(samples * mean)
-            row["cost about"] = round(cost(price, tokens_in, samples * mean), 6)
-        rows.append(row)
-    return rows

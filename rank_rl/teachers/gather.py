@@ -28,10 +28,14 @@ DEFAULT_FILTERS = [FilterSpec(name="readable")]
 
 @dataclass(slots=True)
 class Drops:
-    """What one filter removed: ``dropped`` where it was the first to object, ``alone`` all told."""
+    """What one filter removed: ``dropped`` where it was the first to object, ``alone`` all told.
+
+    ``units`` counts the queries that a filter of scope ``unit`` left without labels.
+    """
 
     dropped: int = 0
     alone: int = 0
+    units: int = 0
     examples: list[dict[str, str]] = field(default_factory=list)
 
 
@@ -194,15 +198,18 @@ def labelled(
     label = labels.make(teach.labels)
     qids = {t.query.qid for t in held_out}
     texts = {normalised(t.query.text) for t in held_out}
-    of_units = [f for f in map(filters.make, teach.filters) if f.scope == "unit"]
+    of_units = [(_title(spec), filters.make(spec)) for spec in teach.filters]
+    of_units = [(title, one) for title, one in of_units if one.scope == "unit"]
     tasks, without = [], 0
     for one in answered:
         query = one.unit.task.query
         gold = label(one)
         out = query.qid in qids or normalised(query.text) in texts
         # Asked again: where no question gives lessons, no lesson was there to be judged.
-        bad = one.unit.uid in judged.bad_units or any(f(_bare(one)) for f in of_units)
-        if not gold or out or bad:
+        bad = [title for title, objects in of_units if objects(_bare(one))]
+        for title in bad[:1]:
+            judged.drops[title].units += 1
+        if not gold or out or bad or one.unit.uid in judged.bad_units:
             without += 1
             continue
         tasks.append(_task(one, gold, teach))

@@ -9,8 +9,10 @@ request and is shown apart, because it may have been paid for.
 from __future__ import annotations
 
 import asyncio
+import functools
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rank_rl.errors import RankRLError
@@ -18,6 +20,8 @@ from rank_rl.generation.calls import Reply, Sampling
 from rank_rl.records import Prompt
 from rank_rl.specs import PriceSpec, TeacherSpec
 from rank_rl.teachers.store import OK, OPEN, Asked, Store
+
+logger = logging.getLogger(__name__)
 
 MILLION = 1_000_000
 
@@ -65,7 +69,10 @@ class Budget:
         """
         while True:
             if self.stopped:
-                raise LimitReached(self.stopped)
+                raise LimitReached(
+                    self.stopped,
+                    remedy="what was answered is stored and written; raise the limit to go on",
+                )
             if self.max_requests is not None and self.requests >= self.max_requests:
                 self._stop(f"max_requests {self.max_requests} is reached")
                 continue
@@ -100,12 +107,12 @@ class Meter:
 
     def __init__(self, store: Store, budget: Budget, asked: Asked, teacher: TeacherSpec) -> None:
         self.store, self.budget, self.asked, self.teacher = store, budget, asked, teacher
-        self.most = 0.0
+        self.most, self.tokens = 0.0, (0, 0)
 
     def bound(self, prompt: Prompt, sampling: Sampling) -> Meter:
         """Set the most that the request can cost."""
-        out = sampling.max_tokens * len(self.asked.keys)
-        self.most = cost(self.teacher.price, most_tokens(prompt), out)
+        self.tokens = (most_tokens(prompt), sampling.max_tokens * len(self.asked.keys))
+        self.most = cost(self.teacher.price, *self.tokens)
         return self
 
     async def before(self) -> int:
@@ -117,9 +124,22 @@ class Meter:
         """Write down what came back, and what it cost."""
         actual = 0.0
         if reply is not None:
+            if self.most and not reply.prompt_tokens and not reply.completion_tokens:
+                # A server that does not say what it used must not look free.
+                _warn_of_usage(self.asked.teacher)
+                used_in, used_out = self.tokens
+                reply = replace(reply, prompt_tokens=used_in, completion_tokens=used_out)
             actual = cost(self.teacher.price, reply.prompt_tokens, reply.completion_tokens)
         self.budget.release(self.most, actual)
         self.store.end(ticket, self.asked, reply, cause)
+
+
+@functools.cache
+def _warn_of_usage(teacher: str) -> None:
+    logger.warning(
+        "teacher %s does not report the tokens it used: the most it can have been is charged",
+        teacher,
+    )
 
 
 def ledger(

@@ -153,12 +153,17 @@ def _report(
     made: Made, spec: RecipeSpec, info: Mapping[str, Any], requests: Requests
 ) -> dict[str, Any]:
     teach = spec.teach or TeachSpec()
+    asked = {q.teacher for q in teach.questions}
+    asked |= {teach.synthesis.teacher} if teach.synthesis else set()
+    collection = f"{spec.data.source} {spec.data.path or ''}".strip()
+    own = bool(teach.questions) and teach.synthesis is None
     source = {
         "recipe": f"{info.get('path', '')} ({info.get('hash', '')})",
-        "collection": f"{spec.data.source} {spec.data.path or ''}".strip(),
-        "split": teach.split,
+        "collection": f"{collection}, split {teach.split}" if own else "",
+        "corpus": teach.synthesis.corpus if teach.synthesis else "",
+        "kept apart from": "" if own else collection,
         "licence": teach.licence or "not stated",
-        "teachers": {name: identity(teacher) for name, teacher in teach.teachers.items()},
+        "teachers": {name: identity(teach.teachers[name]) for name in sorted(asked)},
         "answered as": served_by(requests.store),
         "prompts": {q.name: f"{q.format.wording}, mode {q.format.mode}" for q in teach.questions},
         "prompt versions": {
@@ -186,7 +191,7 @@ def _report(
             for i in made.imports
         ],
         "synthesis": made.synthesis,
-        "status": reports.statuses(made.items),
+        "status": reports.statuses(made.answered, [i for i in made.items if i.answered is None]),
         "quality": {
             "all": reports.quality(
                 (i.lesson for i in made.items if i.outcome.status != "failed"),

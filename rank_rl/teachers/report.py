@@ -23,23 +23,33 @@ from rank_rl.teachers.units import Answered
 GOOD_FIRST, FAIR_FIRST = 0.8, 0.6
 
 
-def statuses(items: Sequence[Item]) -> dict[str, dict[str, Any]]:
-    """By question: answers by parse status, and the issues found."""
-    found: dict[str, dict[str, Any]] = {}
-    for item in items:
-        entry = found.setdefault(
-            item.lesson.question, {"answers": 0, "status": Counter(), "issues": Counter()}
-        )
-        entry["answers"] += 1
-        entry["status"][item.outcome.status] += 1
-        entry["issues"].update(item.outcome.issues)
+def statuses(
+    answered: Sequence[Answered], imported: Sequence[Item] = ()
+) -> dict[str, dict[str, Any]]:
+    """By question: answers kept by ``choose``, by parse status, and the issues found.
+
+    Questions that give no lessons count too: what cannot be read gives no label either.
+    """
+    outcomes = [
+        (trail.question, answer.outcome)
+        for one in answered
+        for trails in one.chosen.values()
+        for trail in trails
+        for answer in trail.answers
+    ]
+    outcomes += [(item.lesson.question, item.outcome) for item in imported]
+    status: dict[str, Counter[str]] = {}
+    issues: dict[str, Counter[str]] = {}
+    for question, outcome in outcomes:
+        status.setdefault(question, Counter())[outcome.status] += 1
+        issues.setdefault(question, Counter()).update(outcome.issues)
     return {
         name: {
-            **e,
-            "status": dict(sorted(e["status"].items())),
-            "issues": dict(e["issues"].most_common()),
+            "answers": counted.total(),
+            "status": dict(sorted(counted.items())),
+            "issues": dict(issues[name].most_common()),
         }
-        for name, e in found.items()
+        for name, counted in status.items()
     }
 
 
@@ -157,9 +167,14 @@ def agreements(answered: Sequence[Answered]) -> dict[str, Any]:
 def drop_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The drop report as table rows."""
     return [
-        {"dropped by": name, "answers": d["dropped"], "would drop alone": d["alone"]}
+        {
+            "dropped by": name,
+            "answers": d["dropped"],
+            "would drop alone": d["alone"],
+            "units without labels": d["units"],
+        }
         for name, d in report["dropped"].items()
-        if d["alone"]
+        if d["alone"] or d["units"]
     ]
 
 
@@ -194,12 +209,12 @@ def card(name: str, licence: str, report: Mapping[str, Any]) -> str:
         "| what | value |",
         "|---|---|",
     ]
-    lines += [f"| {key} | {_cell(value)} |" for key, value in report["source"].items()]
-    lines += ["", "## Dropped", "", "| filter | answers | would drop alone |", "|---|---:|---:|"]
-    lines += [
-        f"| {row['dropped by']} | {row['answers']} | {row['would drop alone']} |"
-        for row in drop_rows(report["drops"])
-    ]
+    lines += [f"| {key} | {_cell(value)} |" for key, value in report["source"].items() if value]
+    rows = drop_rows(report["drops"])
+    lines += ["", "## Dropped", "", *([] if rows else ["Nothing."])]
+    for i, row in enumerate(rows):
+        lines += [f"| {' | '.join(row)} |", "|---|---:|---:|---:|"] if i == 0 else []
+        lines.append(f"| {' | '.join(map(_cell, row.values()))} |")
     lines += ["", "## Quality against people's grades", ""]
     told = {n: q for n, q in report["quality"]["all"].items() if q.get("verdict")}
     lines += [f"- {n}: {q['verdict']}; nDCG@10 {q['ndcg@10']:.3f}" for n, q in told.items()]
@@ -209,7 +224,7 @@ def card(name: str, licence: str, report: Mapping[str, Any]) -> str:
 
 def _cell(value: Any) -> str:
     if isinstance(value, Mapping):
-        value = ", ".join(f"{k}: {v}" for k, v in value.items())
+        value = ", ".join(f"{k}: {_cell(v)}" for k, v in value.items() if v)
     elif isinstance(value, (list, tuple)):
-        value = ", ".join(map(str, value))
+        value = ", ".join(map(_cell, value))
     return " ".join(str(value).replace("|", "/").split()) or "-"

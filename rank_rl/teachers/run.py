@@ -22,7 +22,7 @@ from rank_rl.generation.calls import Backend
 from rank_rl.models.counting import token_counter
 from rank_rl.records import RankingTask
 from rank_rl.specs import RecipeSpec, TeacherSpec, TeachSpec
-from rank_rl.teachers import asking, gather, output, push, synthesis
+from rank_rl.teachers import asking, gather, output, planning, push, synthesis
 from rank_rl.teachers.asking import Asking, Requests
 from rank_rl.teachers.imports import IMPORTS, Imported
 from rank_rl.teachers.ledger import Budget, LimitReached, ledger
@@ -133,7 +133,9 @@ def _begin(spec: RecipeSpec, info: Mapping[str, Any], options: Options) -> Sessi
     collection = data.load(spec.data, seed=spec.run.seed)
     tokens, counted = token_counter(spec.model.name)
     logger.info("documents are %s", counted)
-    store = Store(Path(spec.run.output_dir) / "store", shard.rank)
+    folder = Path(spec.run.output_dir) / "store"
+    # An estimate leaves nothing behind.
+    store = Store(None if options.dry_run and not folder.is_dir() else folder, shard.rank)
     return Session(
         spec=spec,
         teach=teach,
@@ -198,7 +200,7 @@ def _units(session: Session) -> list[Unit]:
     return units_of(tasks, teach.units, spec.data.sampler, seed=spec.run.seed)
 
 
-def _synthesise(session: Session, planned: asking.Plan | None = None) -> Sequence[RankingTask]:
+def _synthesise(session: Session, planned: planning.Plan | None = None) -> Sequence[RankingTask]:
     """Queries for passages of the corpus, as tasks; their requests are only counted in a plan."""
     wanted = session.teach.synthesis
     assert wanted is not None  # checked by the caller; for the type checker
@@ -210,7 +212,7 @@ def _synthesise(session: Session, planned: asking.Plan | None = None) -> Sequenc
         session.shard.wait()
         session.requests.store.refresh()
     else:
-        planned.merge(asking.plan(units, questions, session.requests))
+        planned.merge(planning.plan(units, questions, session.requests))
     answered = _replayed(units, questions, session.requests)
     if planned is None:
         _compare(session, answered, units)
@@ -284,7 +286,7 @@ def _replayed(
 def _estimate(session: Session) -> dict[str, Any]:
     """What the run would send, without sending it."""
     spec, teach, requests = session.spec, session.teach, session.requests
-    planned = asking.Plan()
+    planned = planning.Plan()
     questions = list(session.questions)
     exact = True
     if teach.synthesis is not None:
@@ -294,8 +296,8 @@ def _estimate(session: Session) -> dict[str, Any]:
         questions = [*query_questions(teach.synthesis, spec.run.seed), *questions]
     else:
         session.units = _units(session)
-    planned.merge(asking.plan(session.units, session.questions, requests))
-    rows = asking.facts(planned, questions, requests)
+    planned.merge(planning.plan(session.units, session.questions, requests))
+    rows = planning.facts(planned, questions, requests)
     summary = {
         "table": rows,
         "requests": planned.total(),

@@ -97,7 +97,7 @@ class Store:
     """Completions, attempts and failures of one output folder.
 
     Args:
-        folder: holds ``rank-N.sqlite``, one file a process.
+        folder: holds ``rank-N.sqlite``, one file a process; None keeps everything in memory.
         rank: number of this process, whose file is written.
 
     Raises:
@@ -105,10 +105,12 @@ class Store:
         StorageError: the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, rank: int = 0) -> None:
-        self.path = folder / f"rank-{rank}.sqlite"
+    def __init__(self, folder: Path | None, rank: int = 0) -> None:
+        self.folder = folder
+        self.path = Path(":memory:") if folder is None else folder / f"rank-{rank}.sqlite"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
             self._own = _open(self.path)
         except OSError as error:
             raise StorageError(f"cannot be made: {error.strerror}", where=str(folder)) from error
@@ -122,7 +124,8 @@ class Store:
         """Look into the files of other processes again."""
         for connection in self._all[1:]:
             connection.close()
-        others = sorted(p for p in self.path.parent.glob("rank-*.sqlite") if p != self.path)
+        found = self.folder.glob("rank-*.sqlite") if self.folder else ()
+        others = sorted(p for p in found if p != self.path)
         self._all = [self._own, *(_open(p) for p in others)]
         self._known.clear()
         self._failed.clear()

@@ -372,7 +372,7 @@ def test_a_dry_run_counts_exactly_what_is_then_sent(
         spec = recipe(tmp_path, tiny_model_dir, section, **sections)
         estimate = teach(spec, dry_run=True)
         assert server.requests == 0
-        assert {p.name for p in (tmp_path / "out").iterdir()} <= {"store"}
+        assert not (tmp_path / "out").exists(), "an estimate leaves nothing behind"
         half = estimate["requests"] // 2
         with pytest.raises(LimitReached):
             teach(spec, max_requests=half)
@@ -821,7 +821,8 @@ def test_the_command_stops_at_a_limit_with_one_line_and_goes_on(
         (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(made))
         stopped = command("--max-requests", "4")
         assert stopped.returncode == 2, stopped.stderr
-        assert stopped.stderr.splitlines()[-1] == "error: max_requests 4 is reached"
+        last = stopped.stderr.splitlines()[-1]
+        assert last.startswith("error: max_requests 4 is reached (") and "raise the limit" in last
         assert "Traceback" not in stopped.stderr
         out = tmp_path / "out"
         assert not (out / "done.json").exists()
@@ -835,3 +836,49 @@ def test_the_command_stops_at_a_limit_with_one_line_and_goes_on(
     assert KEY.encode() not in everything(tmp_path)
     for said in (stopped.stdout, stopped.stderr, finished.output):
         assert KEY not in said
+
+
+def test_a_dead_server_stops_the_run_instead_of_failing_every_item(
+    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rank_rl.teachers.asking.IN_VAIN", 3)
+    told = rows(30, "train")
+    collection(tmp_path, [*told, *rows(1, "validation"), *rows(1, "test")])
+    with good() as server:
+        section = asking(server, LIST, params={"retries": 0, "concurrency": 1})
+        spec = recipe(tmp_path, tiny_model_dir, section)
+    with pytest.raises(BackendError, match=r"3 requests in a row.*--retry-failed"):
+        teach(spec)
+    assert len(lines(tmp_path / "out" / "failures.jsonl")) == 3
+    with good() as server:
+        again = recipe(tmp_path, tiny_model_dir, asking(server, LIST, params={"retries": 0}))
+        summary = teach(again, retry_failed=True)
+        assert server.requests == 30
+    assert summary["lessons"] == 30
+
+
+def test_a_server_that_does_not_say_what_it_used_is_charged_the_most(
+    tiny_model_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with good(usage=False) as server:
+        price = {"input": 1.0, "output": 2.0}
+        spec = recipe(tmp_path, tiny_model_dir, asking(server, LIST, price=price))
+        teach(spec)
+        sent = sum(len(json.dumps(b["messages"]).encode()) for b in server.bodies)
+    told = loaded(tmp_path / "out" / "ledger.json")
+    assert told["tokens_out"] == 6 * LIST["max_tokens"]
+    assert told["tokens_in"] > 0.8 * sent
+    assert "does not report the tokens" in caplog.text
+
+
+def test_units_that_a_filter_leaves_without_labels_are_in_the_report(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    silent = [{**LIST, "lesson": False}, {**POINT, "lesson": False}]
+    strict = {"questions": ["point", "list"], "least": 1.5}
+    section = {"questions": silent, "filters": [{"name": "agreement", "params": strict}]}
+    teach(recipe(tmp_path, tiny_model_dir, section))
+    report = loaded(tmp_path / "out" / "report.json")
+    assert report["counts"]["tasks"] == 0
+    assert report["drops"]["dropped"]["agreement"]["units"] == 6
+    assert report["status"]["point"]["status"] == {"ok": 24}

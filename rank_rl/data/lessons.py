@@ -114,10 +114,8 @@ def fits(fmt: Format, view: View) -> bool:
     return len(view.docids) > 1 or hasattr(fmt, "slots")
 
 
-def as_record(lesson: Lesson, **columns: Any) -> dict[str, Any]:
-    """A lesson as a JSON object; ``columns`` (prompt, completion) are added."""
-    view = lesson.view
-    scores = lesson.answer.values if isinstance(lesson.answer, Scores) else {}
+def view_columns(view: View) -> dict[str, Any]:
+    """What a view shows, as plain values; columns about documents are lists in shown order."""
     return {
         "qid": view.query.qid,
         "query": view.query.text,
@@ -127,6 +125,15 @@ def as_record(lesson: Lesson, **columns: Any) -> dict[str, Any]:
         "texts": [c.text for c in view.candidates],
         "titles": [c.title for c in view.candidates],
         "ranks": [c.rank for c in view.candidates],
+    }
+
+
+def as_record(lesson: Lesson, **columns: Any) -> dict[str, Any]:
+    """A lesson as a JSON object; ``columns`` (prompt, completion) are added."""
+    view = lesson.view
+    scores = lesson.answer.values if isinstance(lesson.answer, Scores) else {}
+    return {
+        **view_columns(view),
         "first_stage_scores": [c.score for c in view.candidates],
         "order": list(lesson.order),
         "scores": [scores.get(d) for d in view.docids] if scores else [],

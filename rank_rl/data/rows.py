@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rank_rl import seeds
 from rank_rl.data.annotations import Reasoning, told
-from rank_rl.data.lessons import Lesson, as_grades, target
+from rank_rl.data.lessons import Lesson, as_grades, target, view_columns
 from rank_rl.errors import DataError
 from rank_rl.records import Candidate, Grades, Message, Order, Query, RankingTask, View
 
@@ -156,14 +156,7 @@ def _row(
         "prompt": [dict(message) for message in messages],
         "prefill": prefill,
         "format": version,
-        "qid": view.query.qid,
-        "query": view.query.text,
-        "instruction": view.query.instruction,
-        "docids": list(view.docids),
-        "labels": list(view.labels),
-        "texts": [c.text for c in view.candidates],
-        "titles": [c.title for c in view.candidates],
-        "ranks": [c.rank for c in view.candidates],
+        **view_columns(view),
         "scores": [c.score for c in view.candidates],
         "grades": [shown[d] for d in view.docids],
     }

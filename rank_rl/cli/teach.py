@@ -41,11 +41,13 @@ def teach(
     """Ask teacher models about ranking tasks; filtered, resumable, at a known price."""
     from rank_rl import recipe as recipes
     from rank_rl.cli import provenance
+    from rank_rl.teachers.checks import check_secrets
     from rank_rl.teachers.run import Options, run
 
     die_with_parent()
     set_up_logging()
     loaded = recipes.load(recipe, set_ or [])
+    check_secrets(loaded.spec)  # before the recipe is written beside the outputs
     out_dir = Path(loaded.spec.run.output_dir)
     options = Options(
         dry_run=dry_run, max_cost=max_cost, max_requests=max_requests, retry_failed=retry_failed

@@ -60,6 +60,8 @@ class CallError(Exception):
         retry: whether asking again can help.
         after: seconds that the server asked to wait, if it did.
         fatal: no other call can succeed either (wrong key, no credit): the run stops.
+        prompt_tokens, completion_tokens: what the server says it used all the same (``usage``);
+            it is paid for.
     """
 
     def __init__(
@@ -70,9 +72,11 @@ class CallError(Exception):
         retry: bool = True,
         after: float | None = None,
         fatal: bool = False,
+        usage: tuple[int, int] = (0, 0),
     ) -> None:
         self.cause, self.detail, self.retry = cause, " ".join(detail.split())[:300], retry
         self.after, self.fatal = after, fatal
+        self.prompt_tokens, self.completion_tokens = usage
         super().__init__(f"{cause}: {self.detail}" if detail else cause)
 
 
@@ -83,13 +87,22 @@ class Meter(Protocol):
         """Called before a request is sent; returns a ticket for ``after``."""
         ...
 
-    def after(self, ticket: int, reply: Reply | None, cause: str) -> None:
-        """Called when it came back (``reply``) or failed (``cause``)."""
+    def after(
+        self, ticket: int, reply: Reply | None, cause: str, error: CallError | None = None
+    ) -> None:
+        """Called when it came back (``reply``) or failed (``cause``).
+
+        ``error`` is the failure, with the tokens that it took; None when it was cancelled.
+        """
         ...
 
 
 class Backend(Protocol):
-    """What answers prompts one by one, many at a time; ``concurrency`` says how many."""
+    """What answers prompts one by one, many at a time; ``concurrency`` says how many.
+
+    One that draws sample number ``i`` of a prompt by its number has ``numbered_samples = True``,
+    and its ``once`` takes ``first``, the number (from 0) of the first sample asked for.
+    """
 
     concurrency: int
     retries: int
@@ -126,7 +139,7 @@ async def with_retries(
             reply = await send()
         except CallError as error:
             if meter:
-                meter.after(ticket, None, error.cause)
+                meter.after(ticket, None, error.cause, error)
             if error.fatal or not error.retry or attempt == retries:
                 raise
             pause = jitter.random() * wait

@@ -9,6 +9,7 @@ Repeating calls is left to ``calls.with_retries``, storing answers to the caller
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import time
@@ -28,7 +29,8 @@ log = logging.getLogger(__name__)
 
 OPENAI = "https://api.openai.com/v1"
 NO_KEY = "none"
-OURS = ("model", "messages", "n", "stream")
+LIMITS = ("max_tokens", "max_completion_tokens")
+OURS = ("model", "messages", "n", "stream", *LIMITS)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -50,7 +52,8 @@ class EndpointSettings:
         max_tokens_field: what the server calls the limit of an answer.
         continue_prefill: the server goes on from the start of an answer (vLLM, SGLang).
         reasoning_fields: where a message may hold its reasoning apart; the first that is there.
-        extra: further fields of the request; null takes one out (``temperature: null``).
+        extra: further fields of the request; null takes one out (``temperature: null``). The
+            length of an answer is none of them: budgets and paces count on it.
         sampling: how ``generate`` draws answers.
     """
 
@@ -85,24 +88,36 @@ class EndpointSettings:
         return f"{type(self).__name__}(model={self.model!r}, base_url={self.where!r})"
 
     def _check(self) -> None:
-        paces = (self.requests_per_minute, self.tokens_per_minute)
-        wrong = {
-            "concurrency": self.concurrency < 1,
-            "retries": self.retries < 0,
-            "timeout": not self.timeout > 0,
-            "samples_per_request": self.samples_per_request < 1,
-            "requests_per_minute or tokens_per_minute": any(
-                p is not None and p <= 0 for p in paces
-            ),
-            "max_tokens_field": self.max_tokens_field
-            not in ("max_tokens", "max_completion_tokens"),
-            f"extra ({', '.join(OURS)} are set elsewhere)": any(k in self.extra for k in OURS),
+        fields, where = self.reasoning_fields, f"endpoint of {self.model!r}"
+        listed = isinstance(fields, Sequence) and not isinstance(fields, str)
+        right = {
+            "base_url": isinstance(self.base_url, str | None),
+            "api_key_env": isinstance(self.api_key_env, str),
+            "concurrency": _whole(self.concurrency, 1),
+            "retries": _whole(self.retries, 0),
+            "timeout": _positive(self.timeout),
+            "samples_per_request": _whole(self.samples_per_request, 1),
+            "requests_per_minute": self.requests_per_minute is None
+            or _positive(self.requests_per_minute),
+            "tokens_per_minute": self.tokens_per_minute is None
+            or _positive(self.tokens_per_minute),
+            "max_tokens_field": self.max_tokens_field in LIMITS,
+            "continue_prefill": isinstance(self.continue_prefill, bool),
+            "reasoning_fields": listed and all(isinstance(f, str) for f in fields),
+            "extra": _fields(self.extra),
         }
-        if found := [name for name, bad in wrong.items() if bad]:
+        if found := [name for name, good in right.items() if not good]:
             raise RecipeError(
-                f"{found[0]} is out of range",
-                where=f"endpoint of {self.model!r}",
-                expected="the values that docs/recipes.md names",
+                f"{found[0]} is out of range or no value of its kind",
+                where=where,
+                expected="the values that docs/teachers.md names",
+            )
+        if ours := [name for name in OURS if name in self.extra]:
+            own = ours[0] in LIMITS
+            raise RecipeError(
+                f"extra must not hold {ours[0]!r}, which is set elsewhere",
+                where=where,
+                remedy="use max_tokens of the question" if own else "leave it out",
             )
 
     def _check_url(self) -> None:
@@ -144,6 +159,7 @@ class EndpointGenerator(EndpointSettings):
     """Answers of a server, one request a call; the parameters are those of the settings."""
 
     batch_size: int = field(init=False)
+    _answered: bool = field(init=False, default=False)
     _sessions: dict[asyncio.AbstractEventLoop, _Session] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -169,6 +185,7 @@ class EndpointGenerator(EndpointSettings):
         opened = "<think>" in prompt.prefill and "</think>" not in prompt.prefill
         read = Reading(reasoning_fields=tuple(self.reasoning_fields), thinking=opened)
         reply = read.reply(data, most=asked)
+        self._answered = True
         timed = tuple(replace(c, seconds=seconds) for c in reply.completions)
         return replace(reply, completions=timed, model=reply.model or self.model)
 
@@ -306,7 +323,9 @@ class EndpointGenerator(EndpointSettings):
         except (asyncio.TimeoutError, openai.APITimeoutError):
             failure = CallError("timeout", f"no answer within {self.timeout:g} s")
         except openai.APIStatusError as error:
-            failure = rejection(error.response, self._clean)
+            failure = rejection(
+                error.response, self._clean, model=self.model, answered=self._answered
+            )
         except openai.APIConnectionError as error:
             reason = error.__cause__ or error
             words = f"{type(reason).__name__}: {reason}"
@@ -347,6 +366,23 @@ class Pace:
                 piece = min(amount, self.limiter.max_rate)
                 await self.limiter.acquire(piece)
                 amount -= piece
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+def _fields(value: object) -> bool:
+    """Whether it is a JSON object."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
 
 
 def estimate(prompt: Prompt) -> float:

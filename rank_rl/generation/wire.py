@@ -21,10 +21,22 @@ from rank_rl.records import Completion
 
 # json.loads joins the pairs; a half that is left over could not be written to a file.
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+# Gateways answer 403 also when a filter of theirs did not like one prompt.
+MODERATION = re.compile("moderation|content[ _](policy|filter)|flagged|safety", re.IGNORECASE)
 
 
-def rejection(response: Any, clean: Callable[[str], str]) -> CallError:
-    """What an HTTP error status means for this call and for the others."""
+def rejection(
+    response: Any, clean: Callable[[str], str], *, model: str = "", answered: bool = False
+) -> CallError:
+    """What an HTTP error status means for this call and for the others.
+
+    Args:
+        response: of the HTTP library.
+        clean: takes secrets out of the server's words.
+        model: the name asked for.
+        answered: the same server has brought a completion before: key, address and model are
+            right, so that a 403 or 404 is about this request, or passes.
+    """
     status, text = response.status_code, response.text
     data = parsed(text)
     error = data.get("error", data) if isinstance(data, dict) else {}
@@ -35,10 +47,14 @@ def rejection(response: Any, clean: Callable[[str], str]) -> CallError:
     broke = "insufficient_quota" in text or "billing" in kinds
     if status == 402 or (status == 429 and broke):
         return CallError("no_credit", detail, retry=False, fatal=True)
-    if status in (401, 403):
+    if status == 401 or (status == 403 and not answered and not MODERATION.search(text)):
         return CallError("unauthorised", detail, retry=False, fatal=True)
     if status == 404:
-        return CallError("no_model", detail, retry=False, fatal=True)
+        named = "model" in str(words).lower() and bool(model) and model in str(words)
+        unknown = data is not None and (named or "model_not_found" in kinds)
+        if unknown or not answered:
+            return CallError("no_model", detail, retry=False, fatal=True)
+        return CallError("server_error", detail, after=retry_after(response.headers))
     if status == 429:
         return CallError("rate_limit", detail, after=retry_after(response.headers))
     if status >= 500 or status in (408, 409, 425):
@@ -80,7 +96,8 @@ def payload(response: Any, clean: Callable[[str], str]) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise CallError("malformed", clean(f"{kind or 'no content type'}: {response.text[:1000]}"))
     if data.get("error"):
-        raise CallError("server_error", clean(json.dumps(data["error"], ensure_ascii=False)))
+        words = clean(json.dumps(data["error"], ensure_ascii=False))
+        raise CallError("server_error", words, usage=used(data))
     return data
 
 
@@ -98,17 +115,18 @@ class Reading:
         """Every choice that can be read.
 
         Raises:
-            CallError: there is none; the first one's failure.
+            CallError: there is none; the first one's failure, with the tokens it took.
         """
-        choices = data.get("choices")
+        choices, usage = data.get("choices"), used(data)
         if not isinstance(choices, list) or not choices:
-            raise CallError("malformed", "the answer holds no choices")
+            raise CallError("malformed", "the answer holds no choices", usage=usage)
         read = [self._choice(choice) for choice in choices[:most]]
         kept = [c for c in read if isinstance(c, Completion)]
         if not kept:
-            raise next(c for c in read if isinstance(c, CallError))
-        usage = data.get("usage")
-        prompt, written = (count(usage, f"{name}_tokens") for name in ("prompt", "completion"))
+            failure = next(c for c in read if isinstance(c, CallError))
+            failure.prompt_tokens, failure.completion_tokens = usage
+            raise failure
+        prompt, written = usage
         share, rest = divmod(written, len(kept))
         kept = [replace(c, completion_tokens=share) for c in kept]
         kept[0] = replace(kept[0], prompt_tokens=prompt, completion_tokens=share + rest)
@@ -148,6 +166,12 @@ class Reading:
             reasoning=reasoning,
             logprob=total(choice.get("logprobs")),
         )
+
+
+def used(data: Mapping[str, Any]) -> tuple[int, int]:
+    """Tokens of the prompt and of the answers."""
+    usage = data.get("usage")
+    return count(usage, "prompt_tokens"), count(usage, "completion_tokens")
 
 
 def count(usage: Any, name: str) -> int:

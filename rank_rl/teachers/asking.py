@@ -275,7 +275,12 @@ class Asking:
         name = request.ask.question.spec.teacher
         teacher = self.requests.teachers[name]
         most = getattr(teacher, "samples_per_request", 1)
-        asked = self.requests.asked(request, keys[:most])
+        numbers = dict(zip(request.keys, request.ask.samples, strict=True))
+        first = numbers[keys[0]]
+        # Samples that follow one another: a teacher that numbers its draws is told the first.
+        run = [k for i, k in enumerate(keys[:most]) if numbers[k] == first + i]
+        asked = self.requests.asked(request, run)
+        more = {"first": first} if getattr(teacher, "numbered_samples", False) else {}
         meter = Meter(self.requests.store, self.budget, asked, self.requests.specs[name])
         meter.bound(request.prompt, request.sampling)
         try:
@@ -283,7 +288,9 @@ class Asking:
                 if self._fatal is not None:  # while this one waited for its turn
                     return False
                 await with_retries(
-                    lambda: teacher.once(request.prompt, request.sampling, samples=len(asked.keys)),
+                    lambda: teacher.once(
+                        request.prompt, request.sampling, samples=len(run), **more
+                    ),
                     retries=teacher.retries,
                     meter=meter,
                 )

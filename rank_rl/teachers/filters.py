@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from rank_rl import registry
 from rank_rl.data.lessons import Lesson
 from rank_rl.metrics import ndcg
 from rank_rl.records import Order, Outcome, Scores
 from rank_rl.specs import FilterSpec
 from rank_rl.teachers.choosing import agreement, kendall
-from rank_rl.teachers.units import Answered
+from rank_rl.teachers.params import checked
+from rank_rl.teachers.units import UNFINISHED, Answered
 
 Scope = Literal["answer", "unit"]
 
@@ -61,19 +61,21 @@ def make(spec: FilterSpec) -> Filter:
     Raises:
         RecipeError: an unknown name or parameter.
     """
-    built: Filter = registry.build("filter", spec.name, spec.params, TABLE)
+    built: Filter = checked("filter", spec.name, spec.params, TABLE)
     return built
 
 
 @dataclass(frozen=True, kw_only=True)
 class Readable:
-    """The answer could be read, and was not cut off.
+    """The answer could be read, was not cut off, and leaves no document out.
 
     Args:
         repaired: keep answers that broke a rule of their format and could be read nevertheless.
+        incomplete: keep answers that leave documents out; those follow in first-stage order.
     """
 
     repaired: bool = True
+    incomplete: bool = False
     scope: Scope = field(default="answer", init=False)
 
     def __call__(self, item: Item) -> str:
@@ -82,6 +84,8 @@ class Readable:
             return "unreadable: " + ", ".join(item.outcome.issues)
         if item.finish == "length":
             return "cut off at max_tokens"
+        if not self.incomplete and UNFINISHED & set(item.outcome.issues):
+            return "incomplete: " + ", ".join(item.outcome.issues)
         if item.outcome.status == "repaired" and not self.repaired:
             return "repaired: " + ", ".join(item.outcome.issues)
         return ""

@@ -46,7 +46,7 @@ class Judged:
     kept: list[Lesson] = field(default_factory=list)
     seen: int = 0
     drops: dict[str, Drops] = field(default_factory=dict)
-    reasons: dict[tuple[str, ...], str] = field(default_factory=dict)
+    reasons: dict[tuple[str, str, tuple[str, ...]], str] = field(default_factory=dict)
     bad_units: set[str] = field(default_factory=set)
     only_labels: int = 0
 
@@ -179,7 +179,7 @@ def _count(found: Sequence[tuple[str, str]], item: Item, judged: Judged) -> None
     drops = judged.drops[title]
     drops.dropped += 1
     lesson = item.lesson
-    judged.reasons[lesson.keys] = f"{title}: {why}"
+    judged.reasons[lesson.unit, lesson.question, lesson.keys] = f"{title}: {why}"
     if len(drops.examples) < EXAMPLES:
         text = lesson.reasoning or " ".join(lesson.notes.values())
         drops.examples.append(
@@ -235,7 +235,8 @@ def _task(answered: Answered, gold: Mapping[str, float], teach: TeachSpec) -> Ra
     known = {"explicit": notes, "comparison": comparisons, "labels": dict(gold)}
     metadata = {**task.query.metadata, "teacher": {k: v for k, v in known.items() if v}}
     query = dataclasses.replace(task.query, qid=answered.unit.uid, metadata=metadata)
-    kept = tuple(c for c in task.candidates if c.docid in gold)
+    # A task holds its candidates in first-stage order, however they were shown.
+    kept = tuple(sorted((c for c in task.candidates if c.docid in gold), key=lambda c: c.rank))
     return dataclasses.replace(
         task,
         query=query,
@@ -254,12 +255,20 @@ def imported_tasks(lessons: Iterable[Lesson], levels: int | None) -> list[Rankin
     """
     tasks = []
     for lesson, qid in _numbered(lessons):
-        grades = as_grades(lesson.answer, lesson.view)
-        if isinstance(lesson.answer, Order) and levels is not None:
-            grades = labels.to_grades({d: float(g) for d, g in grades.items()}, levels)
+        grades = _import_grades(lesson, levels)
         known = {"explicit": dict(lesson.notes), "comparison": dict(lesson.comparisons)}
         tasks.append(_lesson_task(lesson, qid, grades, {k: v for k, v in known.items() if v}))
     return tasks
+
+
+def _import_grades(lesson: Lesson, levels: int | None) -> dict[str, int]:
+    """Grades of an imported list; the last place of an order, with ties or without, gets 0."""
+    grades = as_grades(lesson.answer, lesson.view)
+    places = set(range(1, len(set(grades.values())) + 1))
+    if not isinstance(lesson.answer, Order) and set(grades.values()) != places:
+        return grades  # the teacher's own grades
+    gold = {d: float(g - 1) for d, g in grades.items()}
+    return labels.to_grades(gold, levels)
 
 
 def judged_tasks(lessons: Iterable[Lesson]) -> list[RankingTask]:

@@ -1,8 +1,8 @@
 """One label a document, out of all that was answered about a unit.
 
 Labels are real numbers, higher is better; ``to_grades`` makes them the integers that a ranking
-task holds. A unit whose answers cannot be read, or in which a call failed, gets none: a document
-that nobody judged must not look irrelevant.
+task holds. A unit whose answers cannot be read, are cut off or leave documents out, or in which a
+call failed, gets none: a document that nobody judged must not look irrelevant.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from rank_rl import registry
 from rank_rl.records import Scores
 from rank_rl.specs import LabelSpec
+from rank_rl.teachers.params import checked
 from rank_rl.teachers.units import Answered, Trail
 
 Gold = dict[str, float]
@@ -42,7 +42,7 @@ def make(spec: LabelSpec) -> Labels:
     Raises:
         RecipeError: an unknown name or parameter.
     """
-    labels: Labels = registry.build("labels", spec.name, spec.params, TABLE)
+    labels: Labels = checked("labels", spec.name, spec.params, TABLE)
     return labels
 
 
@@ -64,8 +64,8 @@ class Rank:
         if trail is None:
             return None
         # The last one gets 0: stages that train draw relevant documents and others.
-        most = self.top or len(trail.ranking.docids) - 1
-        return {d: float(max(0, most - i)) for i, d in enumerate(trail.ranking.docids)}
+        most = self.top or len(trail.order) - 1
+        return {d: float(max(0, most - i)) for i, d in enumerate(trail.order)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +112,8 @@ class Fusion:
     weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
+        if len(self.questions) < 2:
+            raise ValueError("fusion needs two questions or more")
         if self.weights is not None and len(self.weights) != len(self.questions):
             raise ValueError(f"{len(self.weights)} weights for {len(self.questions)} questions")
 
@@ -127,7 +129,7 @@ class Fusion:
         for trail, weight in zip(trails, weights, strict=True):
             if trail is None:
                 return None
-            ranks = {docid: rank for rank, docid in enumerate(trail.ranking.docids, 1)}
+            ranks = {docid: rank for rank, docid in enumerate(trail.order, 1)}
             gold = {d: g - weight * math.log(ranks[d]) for d, g in gold.items() if d in ranks}
         return gold or None
 
@@ -156,7 +158,7 @@ class Shortlist:
         trail = _trail(answered, self.listed)
         if trail is None:
             return None
-        kept = trail.ranking.docids[: self.size]
+        kept = trail.order[: self.size]
         gold = {d: float(self.size + 1 - i) for i, d in enumerate(kept)}
         left = [d for d in answered.unit.task.docids if d not in gold]
         judged = _trail(answered, self.judged) if left else None
@@ -183,10 +185,10 @@ def to_grades(gold: Mapping[str, float], levels: int | None) -> dict[str, int]:
 
 
 def _trail(answered: Answered, question: str | None) -> Trail | None:
-    """The chosen trail of a question where all of it could be read."""
+    """The chosen trail of a question where every answer of it is whole."""
     name = question if question is not None else next(iter(answered.chosen), None)
     trail = answered.first(name) if name is not None else None
-    return trail if trail is not None and trail.readable else None
+    return trail if trail is not None and trail.complete else None
 
 
 def _means(trail: Trail) -> Gold | None:
@@ -196,6 +198,6 @@ def _means(trail: Trail) -> Gold | None:
             return None
         for docid, score in answer.outcome.answer.values.items():
             given.setdefault(docid, []).append(score)
-    if set(trail.ranking.docids) - set(given):
+    if set(trail.order) - set(given):
         return None
-    return {d: sum(given[d]) / len(given[d]) for d in trail.ranking.docids}
+    return {d: sum(given[d]) / len(given[d]) for d in trail.order}

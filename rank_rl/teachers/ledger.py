@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rank_rl.errors import RankRLError
-from rank_rl.generation.calls import Reply, Sampling
+from rank_rl.generation.calls import CallError, Reply, Sampling
 from rank_rl.records import Prompt
 from rank_rl.specs import PriceSpec, TeacherSpec
 from rank_rl.teachers.store import OK, OPEN, Asked, Store
@@ -120,9 +120,12 @@ class Meter:
         await self.budget.reserve(self.most)
         return self.store.begin(self.asked)
 
-    def after(self, ticket: int, reply: Reply | None, cause: str) -> None:
-        """Write down what came back, and what it cost."""
-        actual = 0.0
+    def after(
+        self, ticket: int, reply: Reply | None, cause: str, error: CallError | None = None
+    ) -> None:
+        """Write down what came back, and what it cost; a refusal may have cost something too."""
+        used = (error.prompt_tokens, error.completion_tokens) if error else (0, 0)
+        actual = cost(self.teacher.price, *used)
         if reply is not None:
             if self.most and not reply.prompt_tokens and not reply.completion_tokens:
                 # A server that does not say what it used must not look free.
@@ -131,7 +134,7 @@ class Meter:
                 reply = replace(reply, prompt_tokens=used_in, completion_tokens=used_out)
             actual = cost(self.teacher.price, reply.prompt_tokens, reply.completion_tokens)
         self.budget.release(self.most, actual)
-        self.store.end(ticket, self.asked, reply, cause)
+        self.store.end(ticket, self.asked, reply, cause, used)
 
 
 @functools.cache

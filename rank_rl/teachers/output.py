@@ -34,7 +34,7 @@ from rank_rl.teachers.filters import Item
 from rank_rl.teachers.gather import Judged
 from rank_rl.teachers.imports import Imported
 from rank_rl.teachers.store import served_by
-from rank_rl.teachers.units import Answered, Ask, Question
+from rank_rl.teachers.units import Answered, Ask, Question, Trail
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,13 @@ class Made:
     units: int
     imports: Sequence[Imported]
     synthesis: Mapping[str, Any] | None
+    queries: Sequence[Answered] = ()
+    query_questions: Sequence[Question] = ()
+
+    @property
+    def everything(self) -> list[Answered]:
+        """What was answered about passages, then about queries."""
+        return [*self.queries, *self.answered]
 
 
 def write(
@@ -73,21 +80,24 @@ def write(
     report = _report(made, spec, info, requests) | {"not_in_student_format": unfit}
     lesson_files.write(out / "lessons.jsonl", records)
     write_tasks(out / "tasks.jsonl", made.tasks)
+    for name, wanted in (("judged.jsonl", made.imports), ("lessons.parquet", teach.parquet)):
+        if not wanted:  # of a run before this one
+            (out / name).unlink(missing_ok=True)
     if made.imports:
         write_tasks(out / "judged.jsonl", made.human)
     questions = [Question.of(q, spec.run.seed) for q in teach.questions]
+    questions += made.query_questions
     lesson_files.write(out / "exchanges.jsonl", _exchanges(made, questions, requests))
-    failures = [dataclasses.asdict(f) for f in requests.store.failures()]
+    # The store may remember failures of requests that this recipe does not ask for.
+    asked = {a.key for one in made.everything for t in _trails(one) for a in t.answers}
+    failures = [dataclasses.asdict(f) for f in requests.store.failures() if f.key in asked]
+    ledger = {**ledger, "given_up": len(failures)}
     write_lines(out / "failures.jsonl", (json.dumps(f, ensure_ascii=False) for f in failures))
     _json(out / "report.json", report)
     _json(out / "ledger.json", ledger)
-    write_lines(out / "README.md", reports.card(spec.run.name, teach.licence, report).splitlines())
+    write_lines(out / "README.md", reports.card(spec.run.name, teach.licence, report).rstrip().split("\n"))
     if teach.parquet:
         to_parquet(out / "lessons.jsonl", out / "lessons.parquet")
-    if teach.hub:
-        from rank_rl.teachers.push import push
-
-        push(out, teach.hub)
     for name, facts in report["quality"]["all"].items():
         if facts.get("verdict", "").startswith(("mediocre", "poor")):
             logger.warning("teacher of %s is %s", name, facts["verdict"])
@@ -120,7 +130,7 @@ def _exchanges(
 ) -> Iterator[dict[str, Any]]:
     """Every prompt and answer in unit order, with its status and why it was dropped."""
     by_name = {q.spec.name: q for q in questions}
-    for one in made.answered:
+    for one in made.everything:
         for name, trails in one.drawn.items():
             question = by_name[name]
             picked = {t.sample for t in one.chosen.get(name, ())}
@@ -144,7 +154,7 @@ def _exchanges(
                         "logprob": completion.logprob if completion else None,
                         "status": answer.outcome.status,
                         "issues": list(answer.outcome.issues),
-                        "dropped": made.judged.reasons.get((answer.key,), ""),
+                        "dropped": made.judged.reasons.get((one.unit.uid, name, (answer.key,)), ""),
                         "key": answer.key,
                     }
 
@@ -167,7 +177,8 @@ def _report(
         "answered as": served_by(requests.store),
         "prompts": {q.name: f"{q.format.wording}, mode {q.format.mode}" for q in teach.questions},
         "prompt versions": {
-            q.name: formats.make(q.format).version for q in teach.questions
+            **{q.spec.name: q.fmt.version for q in made.query_questions},
+            **{q.name: formats.make(q.format).version for q in teach.questions},
         },
         "sha256 of prompts": _prompt_hashes(made),
         "imports": [{"name": s.name, "licence": s.licence, "files": dict(i.files)}
@@ -191,7 +202,7 @@ def _report(
             for i in made.imports
         ],
         "synthesis": made.synthesis,
-        "status": reports.statuses(made.answered, [i for i in made.items if i.answered is None]),
+        "status": reports.statuses(made.everything, [i for i in made.items if i.answered is None]),
         "quality": {
             "all": reports.quality(
                 (i.lesson for i in made.items if i.outcome.status != "failed"),
@@ -204,10 +215,14 @@ def _report(
     }
 
 
+def _trails(answered: Answered) -> list[Trail]:
+    return [trail for trails in answered.drawn.values() for trail in trails]
+
+
 def _prompt_hashes(made: Made) -> dict[str, str]:
     """By question, a hash of the keys of all its requests: of prompts, model and sampling."""
     keys: dict[str, set[str]] = {}
-    for one in made.answered:
+    for one in made.everything:
         for name, trails in one.drawn.items():
             keys.setdefault(name, set()).update(a.key for t in trails for a in t.answers)
     joined = {name: "".join(sorted(found)) for name, found in keys.items()}
@@ -252,4 +267,5 @@ def to_parquet(source: Path, path: Path) -> None:
 
 
 def _json(path: Path, content: Mapping[str, Any]) -> None:
-    write_lines(path, json.dumps(content, indent=2, ensure_ascii=False).splitlines())
+    # Not splitlines: text of a model may hold other line separators, which JSON leaves alone.
+    write_lines(path, json.dumps(content, indent=2, ensure_ascii=False).split("\n"))

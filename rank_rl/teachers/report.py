@@ -7,6 +7,7 @@ trained. All of it depends on the answers alone, not on when they came.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
@@ -191,7 +192,7 @@ def card(name: str, licence: str, report: Mapping[str, Any]) -> str:
     """A data card in Markdown with the front matter that the Hub reads."""
     front = [
         "---",
-        f"license: {licence or 'unknown'}",
+        f"license: {json.dumps(licence or 'unknown')}",
         "task_categories: [text-ranking]",
         "tags: [rank_rl, reranking, reasoning, distillation]",
         "configs:",
@@ -227,4 +228,7 @@ def _cell(value: Any) -> str:
         value = ", ".join(f"{k}: {_cell(v)}" for k, v in value.items() if v)
     elif isinstance(value, (list, tuple)):
         value = ", ".join(map(_cell, value))
-    return " ".join(str(value).replace("|", "/").split()) or "-"
+    text = " ".join(str(value).replace("|", "/").split())
+    # What servers and files say about themselves is shown, not interpreted.
+    plain = "".join(c for c in text if c.isalnum() or c in " .,:;/_-+#(){}=\"'@%")
+    return plain[:300] or "-"

@@ -16,7 +16,7 @@ from typing import Any
 
 from rank_rl import data, registry
 from rank_rl.data.sources import read_corpus
-from rank_rl.errors import DataError, RankRLError, RecipeError
+from rank_rl.errors import BackendError, DataError, RankRLError
 from rank_rl.formats.budget import CutReport
 from rank_rl.generation.calls import Backend
 from rank_rl.models.counting import token_counter
@@ -24,6 +24,7 @@ from rank_rl.records import RankingTask
 from rank_rl.specs import RecipeSpec, TeacherSpec, TeachSpec
 from rank_rl.teachers import asking, gather, output, planning, push, synthesis
 from rank_rl.teachers.asking import Asking, Requests
+from rank_rl.teachers.checks import check
 from rank_rl.teachers.imports import IMPORTS, Imported
 from rank_rl.teachers.ledger import Budget, LimitReached, ledger
 from rank_rl.teachers.query_format import queries_of, query_questions, query_units
@@ -61,6 +62,8 @@ class Session:
     shard: Shard
     units: list[Unit] = field(default_factory=list)
     written: dict[str, Any] | None = None
+    query_questions: list[Question] = field(default_factory=list)
+    query_units: list[Unit] = field(default_factory=list)
     stopped: RankRLError | None = None
 
     @property
@@ -111,20 +114,15 @@ def run(
         summary = _finish(session)
         if session.stopped is not None:
             raise session.stopped
+        if teach_hub := session.teach.hub:
+            push.push(session.out_dir, teach_hub)
         return summary
     finally:
         session.requests.store.close()
 
 
 def _begin(spec: RecipeSpec, info: Mapping[str, Any], options: Options) -> Session:
-    teach = spec.teach
-    if teach is None or not (teach.questions or teach.imports):
-        raise RecipeError(
-            "nothing to ask",
-            where="teach",
-            expected="teach.questions with teach.teachers, or teach.imports",
-        )
-    _check(teach)
+    teach = check(spec)
     shard = Shard.current()
     questions = [Question.of(q, spec.run.seed) for q in teach.questions]
     needed = {q.teacher for q in teach.questions}
@@ -146,27 +144,6 @@ def _begin(spec: RecipeSpec, info: Mapping[str, Any], options: Options) -> Sessi
         questions=questions,
         shard=shard,
     )
-
-
-def _check(teach: TeachSpec) -> None:
-    """Find what is wrong with the sections that are used last before anything is sent."""
-    gather.labels.make(teach.labels)
-    for spec in teach.filters:
-        gather.filters.make(spec)
-    named = [("labels", teach.labels.name, teach.labels.params)]
-    named += [("filter", f.name, f.params) for f in teach.filters]
-    asked = [q.name for q in teach.questions]
-    for kind, name, params in named:
-        given = [params.get(key) for key in ("question", "of", "listed", "judged")]
-        for question in (*given, *params.get("questions", ())):
-            if ":" not in name and question is not None and question not in asked:
-                raise RecipeError(
-                    f"question {question!r} is not asked",
-                    where=f"teach: {kind} {name!r}",
-                    expected=f"one of {', '.join(asked)}",
-                )
-    if teach.hub:
-        push.check(teach.hub)
 
 
 class _Counted:
@@ -208,6 +185,7 @@ def _synthesise(session: Session, planned: planning.Plan | None = None) -> Seque
     questions = query_questions(wanted, session.spec.run.seed)
     units = query_units(synthesis.draw(documents, wanted.passages, session.spec.run.seed))
     if planned is None:
+        session.query_questions, session.query_units = questions, units
         _ask(session, units, questions)
         session.shard.wait()
         session.requests.store.refresh()
@@ -221,7 +199,9 @@ def _synthesise(session: Session, planned: planning.Plan | None = None) -> Seque
     tasks, report = synthesis.build_tasks(written, documents, wanted, held_out=held_out)
     session.written = report.as_dict()
     if not tasks and planned is None and session.stopped is None:
-        raise DataError("no query was left", where="teach.synthesis", remedy="see the report")
+        session.stopped = DataError(
+            "no query was left", where="teach.synthesis", remedy="report.json says why"
+        )
     return tasks
 
 
@@ -287,6 +267,8 @@ def _estimate(session: Session) -> dict[str, Any]:
     """What the run would send, without sending it."""
     spec, teach, requests = session.spec, session.teach, session.requests
     planned = planning.Plan()
+    if session.options.retry_failed:
+        requests.store.ignore_failures()
     questions = list(session.questions)
     exact = True
     if teach.synthesis is not None:
@@ -317,6 +299,7 @@ def _finish(session: Session) -> dict[str, Any]:
     requests.cuts = CutReport()  # of what is written, not of what was asked in which run
     answered = _replayed(session.units, session.questions, requests)
     _compare(session, answered, session.units)
+    queries = _replayed(session.query_units, session.query_questions, requests)
     items = gather.collect(answered, session.questions, session.teach)
     foreign = [_imported(spec) for spec in session.teach.imports]
     items += gather.imported(lesson for found in foreign for lesson in found.lessons)
@@ -337,9 +320,19 @@ def _finish(session: Session) -> dict[str, Any]:
         units=len(session.units),
         imports=foreign,
         synthesis=session.written,
+        queries=queries,
+        query_questions=session.query_questions,
     )
     counts = ledger(requests.store, session.teach.teachers, session.teach.currency)
-    return output.write(made, counts, session.spec, session.info, requests)
+    summary = output.write(made, counts, session.spec, session.info, requests)
+    given_up = summary["requests"]["given_up"]
+    if given_up and not (judged.kept or tasks) and session.stopped is None:
+        session.stopped = BackendError(
+            f"nothing was answered: {given_up} requests were given up",
+            where=str(session.out_dir / "failures.jsonl"),
+            remedy="put right what it names and start again with --retry-failed",
+        )
+    return summary
 
 
 def _imported(spec: Any) -> Imported:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rank_rl.errors import DataError, StorageError
 from rank_rl.generation.calls import CallError, Reply, Sampling
@@ -111,6 +111,7 @@ class Store:
         try:
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(self.path)
             self._own = _open(self.path)
         except OSError as error:
             raise StorageError(f"cannot be made: {error.strerror}", where=str(folder)) from error
@@ -138,6 +139,12 @@ class Store:
         """Close all files."""
         for connection in self._all:
             connection.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    def ignore_failures(self) -> None:
+        """Count failed requests as never sent, in this object only."""
+        self._failed.clear()
 
     def __contains__(self, key: str) -> bool:
         return key in self._known
@@ -194,9 +201,24 @@ class Store:
             )
         return int(cursor.lastrowid or 0)
 
-    def end(self, ticket: int, asked: Asked, reply: Reply | None, cause: str) -> None:
-        """Write down what became of a request, with its completions where it brought some."""
-        used = (reply.prompt_tokens, reply.completion_tokens) if reply else (0, 0)
+    def end(
+        self,
+        ticket: int,
+        asked: Asked,
+        reply: Reply | None,
+        cause: str,
+        used: tuple[int, int] = (0, 0),
+    ) -> None:
+        """Write down what became of a request, with its completions where it brought some.
+
+        Args:
+            ticket: what ``begin`` returned.
+            asked: the request.
+            reply: what it brought; None when nothing usable came.
+            cause: why nothing came.
+            used: tokens, in and out, that a reply without use was charged for.
+        """
+        used = (reply.prompt_tokens, reply.completion_tokens) if reply else used
         with self._writing(self._own):
             self._own.execute(
                 "UPDATE attempts SET state = ?, ended = ?, prompt_tokens = ?, completion_tokens = ?"
@@ -279,6 +301,31 @@ class Store:
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         return [row for c in self._all for row in c.execute(query, values)]
+
+
+def _locked(path: Path) -> IO[str] | None:
+    """Hold a file's lock as long as this process lives, so that no other one pays twice.
+
+    Raises:
+        DataError: another process is at work in the folder.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return None
+    if path.name == ":memory:":
+        return None
+    lock = path.with_suffix(".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise DataError(
+            "another run is at work in this folder",
+            where=str(path.parent),
+            remedy="wait for it, or choose another run.output_dir",
+        ) from error
+    return lock
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -21,6 +21,9 @@ from rank_rl.strategies.base import Strategy
 from rank_rl.strategies.drive import count
 from rank_rl.teachers import choosing
 
+# Issues of answers that do not say something of every document.
+UNFINISHED = frozenset({"missing", "truncated", "unfinished"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
@@ -71,6 +74,12 @@ class Answer:
     completion: Completion | None
     key: str
 
+    @property
+    def cut_off(self) -> bool:
+        """Whether it ended at max_tokens or says nothing of documents it was asked about."""
+        at_limit = self.completion is not None and self.completion.finish == "length"
+        return at_limit or bool(UNFINISHED & set(self.outcome.issues))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trail:
@@ -86,6 +95,17 @@ class Trail:
     def readable(self) -> bool:
         """Whether every view was answered and could be read."""
         return all(a.outcome.status != "failed" for a in self.answers)
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The ranking without documents that no view showed."""
+        shown = {d for a in self.answers for d in a.view.docids}
+        return tuple(d for d in self.ranking.docids if d in shown)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every view got a whole answer: readable, not cut off, no document left out."""
+        return self.readable and not any(a.cut_off for a in self.answers)
 
     @property
     def length(self) -> int:
@@ -150,9 +170,11 @@ def _documents(
     if spec.documents == "all":
         return task.candidates
     if spec.documents == "shortlist":
-        return task.candidates[: spec.size]
+        # A draw shows its documents in random order; the shortlist is the first stage's.
+        best = sorted(task.candidates, key=lambda c: c.rank)[: spec.size]
+        return tuple(c for c in task.candidates if c in best)
     trails = chosen.get(spec.of or "", ())
-    if not trails or not trails[0].readable:
+    if not trails or not trails[0].complete:
         return ()
     named = set(trails[0].ranking.docids[: spec.size])
     return tuple(c for c in task.candidates if c.docid not in named)

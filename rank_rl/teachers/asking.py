@@ -35,7 +35,7 @@ TEACHERS: dict[str, str] = {
 }
 # So many requests given up in a row, none answered between: nobody is there.
 IN_VAIN = 50
-_DEAD = ("connection", "timeout", "server_error", "malformed")
+_DEAD = ("connection", "timeout", "server_error", "malformed", "refused", "error")
 NO_ANSWER = Outcome(status="failed", issues=("no_answer",))
 TOO_LONG = "too_long"
 

@@ -19,7 +19,7 @@ from rank_rl.errors import RankRLError
 from rank_rl.generation.calls import CallError, Reply, Sampling
 from rank_rl.records import Prompt
 from rank_rl.specs import PriceSpec, TeacherSpec
-from rank_rl.teachers.store import OK, OPEN, Asked, Store
+from rank_rl.teachers.store import OK, OPEN, Asked, Store, seconds
 
 logger = logging.getLogger(__name__)
 
@@ -178,6 +178,6 @@ def ledger(
         "failed_attempts": retries,
         "given_up": len(store.failures()),
         "currency": currency,
-        "seconds": round(store.seconds(), 1),
+        "seconds": round(seconds(store), 1),
         "teachers": by_teacher,
     }

@@ -95,7 +95,9 @@ def write(
     write_lines(out / "failures.jsonl", (json.dumps(f, ensure_ascii=False) for f in failures))
     _json(out / "report.json", report)
     _json(out / "ledger.json", ledger)
-    write_lines(out / "README.md", reports.card(spec.run.name, teach.licence, report).rstrip().split("\n"))
+    write_lines(
+        out / "README.md", reports.card(spec.run.name, teach.licence, report).rstrip().split("\n")
+    )
     if teach.parquet:
         to_parquet(out / "lessons.jsonl", out / "lessons.parquet")
     for name, facts in report["quality"]["all"].items():

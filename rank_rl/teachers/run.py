@@ -326,7 +326,7 @@ def _finish(session: Session) -> dict[str, Any]:
     counts = ledger(requests.store, session.teach.teachers, session.teach.currency)
     summary = output.write(made, counts, session.spec, session.info, requests)
     given_up = summary["requests"]["given_up"]
-    if given_up and not (judged.kept or tasks) and session.stopped is None:
+    if given_up and not counts["succeeded"] and session.stopped is None:
         session.stopped = BackendError(
             f"nothing was answered: {given_up} requests were given up",
             where=str(session.out_dir / "failures.jsonl"),

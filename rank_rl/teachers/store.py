@@ -276,16 +276,6 @@ class Store:
         count, total = sum(r[0] for r in rows), sum(r[1] or 0 for r in rows)
         return total / count if count else None
 
-    def seconds(self) -> float:
-        """Wall time spent on requests, summed over runs (the longest process of each)."""
-        rows = self._rows(
-            "SELECT run, MAX(COALESCE(ended, started)) - MIN(started) FROM attempts GROUP BY run"
-        )
-        longest: dict[int, float] = {}
-        for run, spent in rows:
-            longest[run] = max(longest.get(run, 0.0), spent or 0.0)
-        return sum(longest.values())
-
     @contextlib.contextmanager
     def _writing(self, connection: sqlite3.Connection) -> Iterator[None]:
         """One transaction; a full disk is an error that a user can act on."""
@@ -378,3 +368,14 @@ def served_by(store: Store) -> dict[str, list[str]]:
     for teacher, model in store._rows("SELECT DISTINCT teacher, model FROM completions"):
         found.setdefault(teacher, set()).add(model or "")
     return {teacher: sorted(names - {""}) for teacher, names in sorted(found.items())}
+
+
+def seconds(store: Store) -> float:
+    """Wall time spent on requests, summed over runs (the longest process of each)."""
+    rows = store._rows(
+        "SELECT run, MAX(COALESCE(ended, started)) - MIN(started) FROM attempts GROUP BY run"
+    )
+    longest: dict[int, float] = {}
+    for run, spent in rows:
+        longest[run] = max(longest.get(run, 0.0), spent or 0.0)
+    return sum(longest.values())

@@ -94,13 +94,19 @@ class Heard:
     def __init__(self) -> None:
         self.events: list[tuple[int, bool, str]] = []
         self.tickets = 0
+        self.used: list[tuple[int, int]] = []
 
     async def before(self) -> int:
         self.tickets += 1
         return self.tickets
 
-    def after(self, ticket: int, reply: Reply | None, cause: str) -> None:
+    def after(
+        self, ticket: int, reply: Reply | None, cause: str, error: CallError | None = None
+    ) -> None:
         self.events.append((ticket, reply is not None, cause))
+        if error is not None:
+            assert error.cause == cause and reply is None
+            self.used.append((error.prompt_tokens, error.completion_tokens))
 
 
 def test_an_answer_and_what_it_took():
@@ -190,7 +196,12 @@ def test_retry_after_forms():
     [
         (401, {"message": "bad key"}, "unauthorised", False, True),
         (403, {"message": "no"}, "unauthorised", False, True),
+        (403, {"message": "x", "metadata": {"flagged_input": "y"}}, "refused", False, False),
+        (403, {"message": "requires moderation"}, "refused", False, False),
+        (403, {"code": "content_policy_violation"}, "refused", False, False),
+        (400, {"message": "safety system"}, "refused", False, False),
         (404, {"message": "no such model"}, "no_model", False, True),
+        (404, "page not found", "no_model", False, True),
         (402, {"message": "pay"}, "no_credit", False, True),
         (429, {"message": "x", "code": "insufficient_quota"}, "no_credit", False, True),
         (429, {"message": "see /account/billing", "code": None}, "rate_limit", True, False),
@@ -207,6 +218,82 @@ def test_statuses(status: int, error: Any, cause: str, retry: bool, fatal: bool)
     found = failure(Fixed(status=status, body={"error": error}))
     assert (found.cause, found.retry, found.fatal) == (cause, retry, fatal)
     assert str(status) in found.detail
+
+
+@pytest.mark.parametrize(
+    ("response", "cause", "retry", "fatal"),
+    [
+        (Fixed(status=401, body={"error": "key"}), "unauthorised", False, True),
+        (Fixed(status=403, body={"error": "no"}), "refused", False, False),
+        (Fixed(status=403, body=b"<html>blocked</html>"), "refused", False, False),
+        (Fixed(status=404, body=b"<html>model tiny</html>"), "server_error", True, False),
+        (Fixed(status=404, body={"detail": "Not Found"}), "server_error", True, False),
+        (
+            Fixed(status=404, body={"error": {"message": "The model `tiny` does not exist"}}),
+            "no_model",
+            False,
+            True,
+        ),
+        (Fixed(status=404, body={"error": {"code": "model_not_found"}}), "no_model", False, True),
+    ],
+)
+def test_statuses_of_a_server_that_has_answered(
+    response: Fixed, cause: str, retry: bool, fatal: bool
+):
+    with Server(ServerSettings(script=("", response))) as server:
+        generator = endpoint(server)
+        once(generator)
+        with pytest.raises(CallError) as caught:
+            once(generator)
+    found = caught.value
+    assert (found.cause, found.retry, found.fatal) == (cause, retry, fatal)
+
+
+def test_a_blip_of_a_gateway_is_survived():
+    blip = Fixed(status=404, body=b"404 page not found")
+    with Server(ServerSettings(script=("", blip))) as server:
+        found = endpoint(server, concurrency=1).generate([ask("[1]"), ask("[2]")])
+    assert [c.finish for c in found] == ["stop", "stop"]
+
+
+USAGE = {"prompt_tokens": 70, "completion_tokens": 9}
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        replied({"content": "x"}, "content_filter", usage=USAGE),
+        replied({"content": ""}, usage=USAGE),
+        replied({"content": None, "refusal": "I cannot"}, usage=USAGE),
+        replied({"content": "half"}, "error", usage=USAGE),
+        Fixed(body={"choices": [], "usage": USAGE}),
+        Fixed(body={"error": "overloaded", "usage": USAGE}),
+    ],
+)
+def test_a_reply_without_an_answer_tells_what_it_used(response: Fixed):
+    found = failure(response)
+    assert (found.prompt_tokens, found.completion_tokens) == (70, 9)
+
+
+def test_the_meter_hears_of_every_token():
+    script = (
+        replied({"content": ""}, usage=USAGE),
+        Fixed(status=500, body={"error": "x"}),
+        replied({"content": ""}, usage={"prompt_tokens": "many", "completion_tokens": -3}),
+        replied({"content": "x"}, "content_filter", usage=USAGE),
+    )
+    heard = Heard()
+    with Server(ServerSettings(script=script)) as server:
+        generator = endpoint(server)
+
+        async def call() -> Reply:
+            send = lambda: generator.once(PROMPT, Sampling())  # noqa: E731
+            return await with_retries(send, retries=5, meter=heard, first_wait=0.01)
+
+        with pytest.raises(CallError, match="content_filter"):
+            run(generator, call)
+    assert heard.used == [(70, 9), (0, 0), (0, 0), (70, 9)]
+    assert [cause for _, _, cause in heard.events] == ["empty", "server_error", "empty", "refused"]
 
 
 @pytest.mark.parametrize(
@@ -480,7 +567,25 @@ def test_without_base_url_it_is_openai():
         ({"samples_per_request": 0}, "samples_per_request"),
         ({"requests_per_minute": 0}, "requests_per_minute"),
         ({"max_tokens_field": "max"}, "max_tokens_field"),
-        ({"extra": {"stream": True}}, "extra"),
+        ({"extra": {"stream": True}}, "extra must not hold 'stream'"),
+        ({"extra": {"max_tokens": 9}}, "use max_tokens of the question"),
+        ({"extra": {"max_tokens": None}}, "use max_tokens of the question"),
+        ({"extra": {"max_completion_tokens": 9}}, "use max_tokens of the question"),
+        ({"extra": [1]}, "extra is .* docs/teachers.md"),
+        ({"extra": {1: 2}}, "extra is"),
+        ({"extra": {"day": datetime(2024, 1, 1)}}, "extra is"),
+        ({"concurrency": 1.5}, "concurrency is"),
+        ({"concurrency": True}, "concurrency is"),
+        ({"retries": 0.5}, "retries is"),
+        ({"timeout": "3"}, "timeout is"),
+        ({"timeout": float("nan")}, "timeout is"),
+        ({"tokens_per_minute": "1000"}, "tokens_per_minute is"),
+        ({"continue_prefill": "no"}, "continue_prefill is"),
+        ({"reasoning_fields": "abc"}, "reasoning_fields is"),
+        ({"reasoning_fields": [1]}, "reasoning_fields is"),
+        ({"max_tokens_field": ["max_tokens"]}, "max_tokens_field is"),
+        ({"base_url": 8000}, "base_url is"),
+        ({"api_key_env": 5}, "api_key_env is"),
         ({"base_url": "localhost:8000"}, "base_url"),
         ({"base_url": "http://[x:8/v1"}, "base_url"),
         ({"base_url": "http://host:port/v1"}, "base_url"),
@@ -490,8 +595,9 @@ def test_without_base_url_it_is_openai():
 )
 def test_wrong_parameters(params: dict[str, Any], words: str):
     given = {"model": "tiny", "base_url": "http://127.0.0.1:1/v1", **params}
-    with pytest.raises(RecipeError, match=words):
+    with pytest.raises(RecipeError, match=words) as caught:
         registry.build("generator", "endpoint", given, generation.TABLE)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_key_that_cannot_be_sent_is_not_shown(monkeypatch: pytest.MonkeyPatch):

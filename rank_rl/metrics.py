@@ -68,6 +68,17 @@ def average_precision(order: Sequence[str], grades: Mapping[str, int]) -> float:
     return value / total if total else 0.0
 
 
+def kendall(first: Sequence[str], second: Sequence[str]) -> float:
+    """Kendall's tau of two orders over the documents they share, in [-1, 1]; 1 for fewer than 2."""
+    place = {d: i for i, d in enumerate(second)}
+    shared = [place[d] for d in first if d in place]
+    pairs = len(shared) * (len(shared) - 1) // 2
+    if not pairs:
+        return 1.0
+    good = sum(shared[i] < shared[j] for i in range(len(shared)) for j in range(i + 1, len(shared)))
+    return 2 * good / pairs - 1
+
+
 def rbo(first: Sequence[str], second: Sequence[str], p: float = 0.9) -> float:
     """Rank-biased overlap of two full rankings of the same items, extrapolated (Webber, 2010).
 

@@ -168,6 +168,25 @@ def chat(system: str, user: str) -> tuple[Message, ...]:
     return messages if system else messages[1:]
 
 
+def list_chat(
+    words: Wording, spec: FormatSpec, view: View, task: str, **more: object
+) -> tuple[Message, ...]:
+    """One chat that shows all documents of a view in its order, and the task.
+
+    Args:
+        words: its wording.
+        spec: the format, for what is told of the first stage.
+        view: what is shown.
+        task: what is asked.
+        more: further placeholders of the wording's ``system`` and ``user``.
+    """
+    count = len(view.labels)
+    documents = "\n".join(document(words, spec, view, i) for i in range(count))
+    filled = {"documents": documents, "task": task, "count": count, **more}
+    user = words.fill("user", **filled, **question(words, view))
+    return chat(words.fill("system", **more), user)
+
+
 def with_reasoning(mode: Mode, reasoning: str, answer: str) -> str:
     """An assistant text of the mode; tags that the reasoning quotes are made harmless."""
     if mode == "answer":

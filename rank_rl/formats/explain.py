@@ -113,11 +113,8 @@ class ExplainFormat:
             example=listing(best),
             count=count,
         )
-        documents = "\n".join(base.document(self.words, self.spec, view, i) for i in range(count))
-        user = self.words.fill(
-            "user", documents=documents, task=task, count=count, **base.question(self.words, view)
-        )
-        return Prompt(messages=base.chat(self.words.fill("system"), user), prefill=self.prefill)
+        messages = base.list_chat(self.words, self.spec, view, task)
+        return Prompt(messages=messages, prefill=self.prefill)
 
     def prompts(self, view: View) -> tuple[Prompt, ...]:
         """The one chat of the view."""

@@ -72,14 +72,9 @@ class PairFormat:
         _two(view)
         labels = dict(zip(("first", "second"), view.labels, strict=True))
         ties = self.words.fill("ties", tie=_tie(view), **labels) if self.params.ties else ""
-        documents = "\n".join(base.document(self.words, self.spec, view, i) for i in range(2))
-        user = self.words.fill(
-            "user",
-            documents=documents,
-            task=self.words.fill(self.mode, ties=ties, **labels),
-            **base.question(self.words, view),
-        )
-        return Prompt(messages=base.chat(self.words.fill("system"), user), prefill=self.prefill)
+        task = self.words.fill(self.mode, ties=ties, **labels)
+        messages = base.list_chat(self.words, self.spec, view, task)
+        return Prompt(messages=messages, prefill=self.prefill)
 
     def prompts(self, view: View) -> tuple[Prompt, ...]:
         """The one chat of the view."""

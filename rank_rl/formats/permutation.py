@@ -66,11 +66,8 @@ class PermutationFormat:
         )
         example = listing([*view.labels[1:3], view.labels[0]][: self._listed(view)])
         task = self.words.fill(self.mode, which=amount, example=example, count=count)
-        documents = "\n".join(base.document(self.words, self.spec, view, i) for i in range(count))
-        user = self.words.fill(
-            "user", documents=documents, task=task, count=count, **base.question(self.words, view)
-        )
-        return Prompt(messages=base.chat(self.words.fill("system"), user), prefill=self.prefill)
+        messages = base.list_chat(self.words, self.spec, view, task)
+        return Prompt(messages=messages, prefill=self.prefill)
 
     def prompts(self, view: View) -> tuple[Prompt, ...]:
         """The one chat of the view."""

@@ -71,13 +71,8 @@ class ScoresFormat:
         told = " its first words" if self.params.quote else ""
         example = ", ".join(f'"[{label}]{told}": score' for label in view.labels[:2])
         task = self.words.fill(self.mode, example=f"{{{example}{more}}}", **numbers)
-        documents = "\n".join(
-            base.document(self.words, self.spec, view, i) for i in range(len(view.labels))
-        )
-        asked = base.question(self.words, view)
-        user = self.words.fill("user", documents=documents, task=task, **numbers, **asked)
-        system = self.words.fill("system", max=self.params.max)
-        return Prompt(messages=base.chat(system, user), prefill=self.prefill)
+        messages = base.list_chat(self.words, self.spec, view, task, max=self.params.max)
+        return Prompt(messages=messages, prefill=self.prefill)
 
     def prompts(self, view: View) -> tuple[Prompt, ...]:
         """The one chat of the view."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rank_rl.metrics import ndcg
+from rank_rl.metrics import kendall, ndcg
 from rank_rl.records import Grades
 
 if TYPE_CHECKING:
@@ -32,17 +32,6 @@ def choose(name: str, trails: Trails, grades: Grades | None) -> tuple[Trail, ...
         return tuple(trails)
     readable = [t for t in trails if t.readable] or list(trails)
     return _RULES[name](readable, grades)
-
-
-def kendall(first: Sequence[str], second: Sequence[str]) -> float:
-    """Kendall's tau of two orders over the documents they share, in [-1, 1]; 1 for fewer than 2."""
-    place = {d: i for i, d in enumerate(second)}
-    shared = [place[d] for d in first if d in place]
-    pairs = len(shared) * (len(shared) - 1) // 2
-    if not pairs:
-        return 1.0
-    good = sum(shared[i] < shared[j] for i in range(len(shared)) for j in range(i + 1, len(shared)))
-    return 2 * good / pairs - 1
 
 
 def agreement(trail: Trail, others: Trails) -> float:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from rank_rl.data.lessons import Lesson
-from rank_rl.metrics import ndcg
+from rank_rl.metrics import kendall, ndcg
 from rank_rl.records import Order, Outcome, Scores
 from rank_rl.specs import FilterSpec
-from rank_rl.teachers.choosing import agreement, kendall
+from rank_rl.teachers.choosing import agreement
 from rank_rl.teachers.params import checked
 from rank_rl.teachers.units import UNFINISHED, Answered
 

@@ -14,9 +14,9 @@ from statistics import fmean
 from typing import Any
 
 from rank_rl.data.lessons import Lesson
-from rank_rl.metrics import expected_ndcg, ndcg
+from rank_rl.metrics import expected_ndcg, kendall, ndcg
 from rank_rl.records import Order, numbered
-from rank_rl.teachers.choosing import agreement, kendall
+from rank_rl.teachers.choosing import agreement
 from rank_rl.teachers.filters import Item, complete_order, known_grades
 from rank_rl.teachers.units import Answered
 

@@ -8,10 +8,11 @@ import pytest
 from teach_runs import answer, answered, listed, pointed, task
 
 from rank_rl.errors import RecipeError
+from rank_rl.metrics import kendall
 from rank_rl.records import Order, Ranking, Scores, numbered
 from rank_rl.specs import LabelSpec
 from rank_rl.teachers import labels
-from rank_rl.teachers.choosing import agreement, choose, kendall, quality
+from rank_rl.teachers.choosing import agreement, choose, quality
 from rank_rl.teachers.labels import Auto, Fusion, Rank, ScoreLabels, Shortlist, to_grades
 from rank_rl.teachers.units import Trail
 

@@ -23,6 +23,7 @@ from rank_rl.rewards.adapter import TrlRewards
 from rank_rl.specs import RecipeSpec
 from rank_rl.training import answer_head, common
 from rank_rl.training.callbacks import LogCallback, RerankCallback
+from rank_rl.training.flat_groups import FlatGroups
 from rank_rl.training.group_generation import Ending
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     trainer = GroupTrainer(
         ending=Ending(tokens=stage.tokens, eos=eos, stop=STOP),
         share=spec.grpo.shared_prefix == "auto",
+        flat=FlatGroups(spec.grpo.flat_groups, spec.grpo.flat_tries),
         model=stage.loaded.model,
         reward_funcs=adapter.functions,
         args=args,

@@ -1,17 +1,20 @@
-"""The numbers logged beside a reward: parse-status rates, baselines, flat groups, truncation.
+"""The numbers logged beside a reward: parse rates, baselines, flat groups, truncation, its parts.
 
 Used by the adapter for TRL and by any other loop that has judged answers in its hands.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from rank_rl.records import Outcome
 from rank_rl.rewards.baselines import Baselines
-from rank_rl.rewards.compose import Scored
+from rank_rl.rewards.compose import Composite, Part, Scored
+
+_SAME = 1e-9  # differences below this are rounding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,4 +63,60 @@ def _flat(judged: Sequence[Judged]) -> list[bool]:
     totals: dict[Hashable, list[float]] = {}
     for j in judged:
         totals.setdefault(j.group, []).append(j.scored.total)
-    return [max(t) - min(t) < 1e-9 for t in totals.values() if len(t) > 1]
+    return [max(t) - min(t) < _SAME for t in totals.values() if len(t) > 1]
+
+
+def part_statistics(
+    judged: Sequence[Judged], composite: Composite, prefix: str = "rewards/"
+) -> dict[str, float]:
+    """Return what each part of a reward contributes, as ``rewards/<part>/<statistic>``.
+
+    Over the answers to which a part applies: ``low`` and ``high``, the shares at its bounds, and
+    ``group_std``, its population standard deviation within a prompt's answers, averaged. Over all
+    answers: ``absent``, the share to which it does not apply, and ``share``, its weighted
+    covariance with the total as a part of the total's variance, averaged over prompts whose answers
+    differ. Shares sum to 1 over the parts: they divide the spread that makes the advantages.
+    Statistics without a value are left out. The mean is logged by the trainers.
+    """
+    groups: dict[Hashable, list[Judged]] = {}
+    for j in judged:
+        groups.setdefault(j.group, []).append(j)
+    totals = {key: [j.scored.total for j in group] for key, group in groups.items()}
+    found: dict[str, float] = {}
+    for part in composite.parts if judged else ():
+        values = {key: [j.scored.parts[part.name] for j in g] for key, g in groups.items()}
+        for name, value in _of_part(part, values, totals).items():
+            found[f"{prefix}{part.name}/{name}"] = value
+    return found
+
+
+def _of_part(
+    part: Part,
+    values: dict[Hashable, list[float | None]],
+    totals: dict[Hashable, list[float]],
+) -> dict[str, float]:
+    """Statistics of one part from its values and the totals of every group."""
+    paid = {key: [v for v in group if v is not None] for key, group in values.items()}
+    known = [v for group in paid.values() for v in group]
+    low, high = part.reward.bounds
+    found = {"absent": 1 - len(known) / sum(map(len, values.values()))}
+    if known:
+        found["low"] = sum(v <= low + _SAME for v in known) / len(known)
+        found["high"] = sum(v >= high - _SAME for v in known) / len(known)
+    spreads = [math.sqrt(_covariance(g, g)) for g in paid.values() if len(g) > 1]
+    if spreads:
+        found["group_std"] = sum(spreads) / len(spreads)
+    shares = []
+    for key, total in totals.items():
+        if max(total) - min(total) >= _SAME:
+            own = [v or 0.0 for v in values[key]]
+            shares.append(part.weight * _covariance(own, total) / _covariance(total, total))
+    if shares:
+        found["share"] = sum(shares) / len(shares)
+    return found
+
+
+def _covariance(one: Sequence[float], other: Sequence[float]) -> float:
+    """Population covariance of two lists of the same length."""
+    mean, others = sum(one) / len(one), sum(other) / len(other)
+    return sum((a - mean) * (b - others) for a, b in zip(one, other, strict=True)) / len(one)

@@ -175,8 +175,11 @@ class RerankCallback(TrainerCallback):  # type: ignore[misc]
         results = self._rerank()
         values = summarise(self.tasks, results, self.measure, self.name)
         values["eval_seconds"] = round(time.monotonic() - started, 1)
-        # The base class's log: TRL's would flush its own running means of training under it.
+        # The base class's log: TRL's would flush its own running means of training under it. It
+        # takes the step for logged, whose training record is still to come.
+        due = self.trainer.control.should_log
         Trainer.log(self.trainer, dict(values))
+        self.trainer.control.should_log = due
         self.last = values
         logger.info(
             "step %s: validation %s %.4f (first stage %.4f, perfect %.4f), unreadable %.1f%%",

@@ -55,6 +55,7 @@ def test_tensorboard_holds_rewards_and_validation(recipe: Recipe) -> None:
     assert [e.step for e in events.Scalars("eval/first_stage")] == [0, 2]
 
 
+@pytest.mark.slow  # two processes that import torch
 def test_trackio_holds_rewards_and_validation(
     recipe: Recipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

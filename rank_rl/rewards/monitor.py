@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from operator import mul
 from statistics import fmean
 
 from rank_rl.records import Outcome
@@ -81,42 +82,43 @@ def part_statistics(
     groups: dict[Hashable, list[Judged]] = {}
     for j in judged:
         groups.setdefault(j.group, []).append(j)
-    totals = {key: [j.scored.total for j in group] for key, group in groups.items()}
+    centred = [_centred([j.scored.total for j in group]) for group in groups.values()]
     found: dict[str, float] = {}
     for part in composite.parts if judged else ():
-        values = {key: [j.scored.parts[part.name] for j in g] for key, g in groups.items()}
-        for name, value in _of_part(part, values, totals).items():
+        values = [[j.scored.parts[part.name] for j in group] for group in groups.values()]
+        for name, value in _of_part(part, values, centred).items():
             found[f"{prefix}{part.name}/{name}"] = value
     return found
 
 
 def _of_part(
-    part: Part,
-    values: dict[Hashable, list[float | None]],
-    totals: dict[Hashable, list[float]],
+    part: Part, values: Sequence[Sequence[float | None]], centred: Sequence[Sequence[float]]
 ) -> dict[str, float]:
-    """Statistics of one part from its values and the totals of every group."""
-    paid = {key: [v for v in group if v is not None] for key, group in values.items()}
-    known = [v for group in paid.values() for v in group]
-    low, high = part.reward.bounds
-    found = {"absent": 1 - len(known) / sum(map(len, values.values()))}
+    """Statistics of one part from its values in every group, and the totals without their mean."""
+    paid = [[v for v in group if v is not None] for group in values]
+    known = [v for group in paid for v in group]
+    low, high = part.reward.bounds[0] + _SAME, part.reward.bounds[1] - _SAME
+    found = {"absent": 1 - len(known) / sum(map(len, values))}
     if known:
-        found["low"] = sum(v <= low + _SAME for v in known) / len(known)
-        found["high"] = sum(v >= high - _SAME for v in known) / len(known)
-    spreads = [math.sqrt(_covariance(g, g)) for g in paid.values() if len(g) > 1]
-    if spreads:
-        found["group_std"] = sum(spreads) / len(spreads)
-    shares = []
-    for key, total in totals.items():
-        if max(total) - min(total) >= _SAME:
-            own = [v or 0.0 for v in values[key]]
-            shares.append(part.weight * _covariance(own, total) / _covariance(total, total))
-    if shares:
-        found["share"] = sum(shares) / len(shares)
+        found["low"] = len([v for v in known if v <= low]) / len(known)
+        found["high"] = len([v for v in known if v >= high]) / len(known)
+    own = [_centred(group) for group in paid if len(group) > 1]
+    if own:
+        found["group_std"] = sum(math.sqrt(_dot(g, g) / len(g)) for g in own) / len(own)
+    differing = [(v, c) for v, c in zip(values, centred, strict=True) if max(c) - min(c) >= _SAME]
+    if differing:
+        shares = [_dot([x or 0.0 for x in v], c) / _dot(c, c) for v, c in differing]
+        found["share"] = part.weight * sum(shares) / len(shares)
     return found
 
 
-def _covariance(one: Sequence[float], other: Sequence[float]) -> float:
-    """Population covariance of two lists of the same length."""
-    mean, others = sum(one) / len(one), sum(other) / len(other)
-    return sum((a - mean) * (b - others) for a, b in zip(one, other, strict=True)) / len(one)
+def _centred(values: Sequence[float]) -> list[float]:
+    """Values without their mean."""
+    mean = sum(values) / len(values)
+    return [v - mean for v in values]
+
+
+def _dot(one: Sequence[float], other: Sequence[float]) -> float:
+    """Sum of products."""
+    total: float = sum(map(mul, one, other))
+    return total

@@ -51,19 +51,30 @@ class AlarmSpec(Spec):
 class GrpoSpec(Spec):
     """What GRPO's policy acts through, and how a run is watched.
 
-    All but ``policy``, ``alarm`` and ``log_completions`` belongs to ``slots``.
+    What follows ``flat_tries``, but for ``alarm`` and ``log_completions``, belongs to ``slots``.
 
-    ``text``: TRL generates answers token by token. ``slots``: packed groups; orders are sampled
-    from the label scores (``plackett_luce``) or a label a document from the label probabilities
-    (``labels``), at ``temperature``, and a group of ``group_size`` costs one forward and backward
-    pass. ``top_k`` places of an order count in its probability. ``clip`` bounds the change of an
-    action's probability that is rewarded, which matters from the second of ``iterations`` updates
-    with the same actions on. ``supervised`` adds that share of the recipe's ``losses``.
-    ``aggregation``: advantages of the weighted sum of the rewards, or the weighted sum of each
-    reward's own advantages. ``log_completions`` records answers every so many steps.
+    ``text``: answers are generated token by token, by TRL's trainer; with ``shared_prefix`` auto
+    each prompt is read once for all answers of its group, in generation and in the training pass,
+    wherever a check at the start finds that exact; off repeats it as TRL does. Groups whose answers
+    all earn the same are kept, dropped from the loss (the mean is then over the others), or
+    replaced by answers to other prompts up to ``flat_tries`` times a batch and dropped if they stay
+    flat (resample).
+
+    ``slots``: packed groups; orders are sampled from the label scores (``plackett_luce``) or a
+    label a document from the label probabilities (``labels``), at ``temperature``, and a group of
+    ``group_size`` costs one forward and backward pass. ``top_k`` places of an order count in its
+    probability. ``clip`` bounds the change of an action's probability that is rewarded, which
+    matters from the second of ``iterations`` updates with the same actions on. ``supervised`` adds
+    that share of the recipe's ``losses``. ``aggregation``: advantages of the weighted sum of the
+    rewards, or the weighted mean of each reward's own advantages.
+
+    ``log_completions`` records answers every so many steps, ``alarm`` says when a run goes wrong.
     """
 
     policy: Literal["text", "slots"] = "text"
+    shared_prefix: Literal["auto", "off"] = "auto"
+    flat_groups: Literal["keep", "drop", "resample"] = "keep"
+    flat_tries: int = Field(default=2, ge=1)
     action: Literal["plackett_luce", "labels"] = "plackett_luce"
     group_size: int = Field(default=64, ge=2)
     temperature: float = Field(default=1.0, gt=0)

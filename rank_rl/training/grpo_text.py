@@ -57,7 +57,6 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
         RankRLError: whatever of recipe, data, model or disk is wrong.
     """
     from datasets import Dataset
-    from trl import GRPOConfig
 
     from rank_rl.training.group_trainer import GroupTrainer, saved
 
@@ -71,18 +70,7 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
             expected="slots",
         )
     prompts, longest, report = training_rows(stage)
-    group = int(spec.training.get("num_generations", 8))
-    args = common.hf_arguments(
-        spec,
-        GRPOConfig,
-        stage.out_dir,
-        num_generations=group,
-        per_device_train_batch_size=group,
-        max_completion_length=default_length(spec, longest["answer"]),
-        reward_weights=list(composite.weights),
-        save_steps=25,
-    )
-    check_lengths(stage, args.max_completion_length, longest)
+    args = arguments(stage, list(composite.weights), longest)
     written = CompletionLog(spec)
     eos = ends(stage.loaded)
     adapter = TrlRewards(composite, stage.fmt, eos_ids=eos, observe=written.see)
@@ -105,6 +93,29 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     metrics = {"train": dict(trained), "rows": report, **validator.summary()}
     metrics["shared_prefix"] = saved(trainer)
     return common.finish(trainer, stage, metrics=metrics, best=validator.best)
+
+
+def arguments(stage: common.Stage, weights: list[float], longest: Mapping[str, int]) -> Any:
+    """TRL's configuration: what the recipe says, over what this stage needs.
+
+    Raises:
+        RecipeError: as ``hf_arguments`` and ``check_lengths``.
+    """
+    from trl import GRPOConfig
+
+    group = int(stage.spec.training.get("num_generations", 8))
+    args = common.hf_arguments(
+        stage.spec,
+        GRPOConfig,
+        stage.out_dir,
+        num_generations=group,
+        per_device_train_batch_size=group,
+        max_completion_length=default_length(stage.spec, longest["answer"]),
+        reward_weights=weights,
+        save_steps=25,
+    )
+    check_lengths(stage, args.max_completion_length, longest)
+    return args
 
 
 def training_rows(

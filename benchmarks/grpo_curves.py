@@ -1,0 +1,170 @@
+"""Learning curves of GRPO with one setting changed at a time, over several seeds.
+
+    python benchmarks/grpo_curves.py --data data/entailmentbank --seeds 1 2 3
+
+Arms start from the same weights (but the one without SFT) and differ from ``recipes/grpo_ablations/
+grpo.yaml`` in one setting each. Every run is ``rank-rl grpo`` in a process of its own; runs that are
+done are not repeated, killed ones go on. Writes results/grpo_curves.json (validation and training
+reward by step, of every run) and docs/grpo_curves.svg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "recipes" / "grpo_ablations"
+GAIN = "rewards=[{name: ndcg, weight: 0.8}, {name: format, weight: 0.2}]"
+ARMS: dict[str, list[str]] = {
+    "gain, all groups, answer credit": [],
+    "(a) flat groups replaced": ["grpo.flat_groups=resample"],
+    "(b) without SFT": ["model.name=outputs/entailmentbank/score/final"],
+    "(c) raw nDCG": [GAIN],
+    "(d) rank credit": ["grpo.credit=rank"],
+}
+LOGGED = (
+    "reward", "ranking/flat_groups", "ranking/parse_failed", "ranking/copy", "entropy", "seconds",
+    "eval_ndcg@10", "eval_selection", "eval_first_stage", "eval_parse_failed",
+)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="data/entailmentbank", help="BEIR folder with pools")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--arms", nargs="+", help="letters of the arms to run; all by default")
+    parser.add_argument("--set", nargs="+", default=[], help="overrides for every arm")
+    given = parser.parse_args()
+    pools = ROOT / "outputs" / "grpo_ablations" / "pools.jsonl"
+    if not pools.is_file():
+        make_pools(given.data, pools)
+    launch("sft", FOLDER / "sft.yaml", [], ROOT / "outputs" / "grpo_ablations" / "sft")
+    found: dict[str, list[dict[str, Any]]] = {}
+    for seed in given.seeds:  # a seed of every arm before the next: what is there compares
+        for name, changes in ARMS.items():
+            if given.arms and not any(name.startswith(f"({letter})") for letter in given.arms):
+                continue
+            out = ROOT / "outputs" / "grpo_ablations" / slug(name) / str(seed)
+            sets = [*given.set, *changes, f"run.seed={seed}", f"run.output_dir={out}"]
+            launch("grpo", FOLDER / "grpo.yaml", sets, out)
+            found.setdefault(name, []).append({"seed": seed, **read(out)})
+            write(found, given)
+
+
+def slug(name: str) -> str:
+    return "_".join("".join(c if c.isalnum() else " " for c in name).split())
+
+
+def make_pools(folder: str, out: Path, size: int = 5, relevant: int = 2) -> None:
+    """Write tasks of ``size`` candidates, at most ``relevant`` of them relevant, in BM25's order."""
+    from rank_rl import data, seeds
+    from rank_rl.specs import DataSpec
+
+    spec = DataSpec.model_validate({
+        "source": "beir", "path": folder, "validation_split": "dev",
+        "first_stage": {"name": "bm25", "pool": True},
+    })  # fmt: skip
+    loaded = data.load(spec, seed=7)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for split in ("train", "validation", "test"):
+        for task in getattr(loaded, split):
+            rng = seeds.rng(7, "pool", task.query.qid)
+            grades = task.grades or {}
+            good = [c for c in task.candidates if grades.get(c.docid, 0) > 0]
+            rest = [c for c in task.candidates if grades.get(c.docid, 0) <= 0]
+            if not good or len(rest) < size - 1:
+                continue
+            few = rng.sample(good, min(relevant, len(good)))
+            shown = sorted(few + rng.sample(rest, size - len(few)), key=lambda c: c.rank)
+            candidates = [
+                {"docid": c.docid, "text": c.text, "score": float(size - i)}
+                for i, c in enumerate(shown)
+            ]
+            lines.append({"qid": task.query.qid, "query": task.query.text, "split": split,
+                          "candidates": candidates, "grades": {c.docid: 1 for c in few}})  # fmt: skip
+    out.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def launch(stage: str, recipe: Path, sets: list[str], out: Path) -> None:
+    """Run a stage unless it is done."""
+    if (out / "done.json").is_file():
+        return
+    command = [sys.executable, "-m", "rank_rl", stage, str(recipe)]
+    for change in sets:
+        command += ["--set", change]
+    print(" ".join(command[2:]), flush=True)
+    subprocess.run(command, check=True, cwd=ROOT)
+
+
+def read(out: Path) -> dict[str, Any]:
+    """Curves of one run: for each logged value a list of (step, value)."""
+    lines = (out / "training_log.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    curves = {n: [[r["step"], r[n]] for r in records if r.get(n) is not None] for n in LOGGED}
+    recipe = json.loads((out / "done.json").read_text(encoding="utf-8"))
+    return {"curves": curves, "done": recipe}
+
+
+def write(found: dict[str, list[dict[str, Any]]], given: argparse.Namespace) -> None:
+    from grpo_step import machine  # beside this file
+
+    arms = {name: {"runs": runs, "summary": summary(runs)} for name, runs in found.items()}
+    content = {"benchmark": "grpo_curves", "overrides": given.set, **machine(), "arms": arms}
+    path = ROOT / "results" / "grpo_curves.json"
+    path.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    plot(arms)
+
+
+def summary(runs: list[dict[str, Any]]) -> dict[str, list[list[float]]]:
+    """Mean and standard error over seeds, by step."""
+    made: dict[str, list[list[float]]] = {}
+    for name in ("eval_selection", "eval_ndcg@10", "reward", "ranking/flat_groups"):
+        by_step: dict[int, list[float]] = {}
+        for run in runs:
+            for step, value in run["curves"][name]:
+                by_step.setdefault(step, []).append(value)
+        made[name] = [
+            [step, statistics.fmean(v), _error(v), len(v)] for step, v in sorted(by_step.items())
+        ]
+    return made
+
+
+def _error(values: list[float]) -> float:
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+
+
+def plot(arms: dict[str, Any]) -> None:
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4))
+    for axis, name, title in zip(
+        axes, ("eval_selection", "reward"),
+        ("validation nDCG@10, unreadable lists 0", "training reward"), strict=True,
+    ):  # fmt: skip
+        for arm, content in arms.items():
+            steps, means, errors, _ = zip(*content["summary"][name], strict=True)
+            axis.plot(steps, means, label=arm)
+            low = [m - e for m, e in zip(means, errors, strict=True)]
+            high = [m + e for m, e in zip(means, errors, strict=True)]
+            axis.fill_between(steps, low, high, alpha=0.2)
+        axis.set_xlabel("step")
+        axis.set_title(title)
+    axes[0].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(ROOT / "docs" / "grpo_curves.svg")
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rank_rl.specs.base import NamedSpec, Readout, Spec, StrategySpec
 
@@ -27,8 +27,45 @@ class LossSpec(NamedSpec):
     weight: float = 1.0
 
 
+class PassRateSpec(Spec):
+    """Which training rows are worth a group, by how often the start model solves them.
+
+    A row is answered ``samples`` times; an answer passes when its reward is at least ``threshold``
+    of the way from copying the order shown (0) to the best order (1). Rows whose share of passes
+    lies strictly between ``low`` and ``high`` are kept; null sets no bound. ``order`` sorts them by
+    ``order_by``: by pass rate, or by what needs no answers (nDCG of the order shown, share of
+    relevant documents, place of the first relevant one). ``file`` holds rates of an earlier run.
+    With ``samples: 0`` and no file nothing is asked and nothing left out.
+    """
+
+    samples: int = Field(default=4, ge=0)
+    threshold: float = Field(default=0.5, ge=0, le=1)
+    low: float | None = Field(default=0.0, ge=0, le=1)
+    high: float | None = Field(default=1.0, ge=0, le=1)
+    order: Literal["none", "easy_first", "hard_first"] = "none"
+    order_by: Literal["pass_rate", "shown_ndcg", "relevant_share", "best_rank"] = "pass_rate"
+    file: str | None = None
+
+    @model_validator(mode="after")
+    def _has_rates(self) -> PassRateSpec:
+        if not self.asks and self.order != "none" and self.order_by == "pass_rate":
+            raise ValueError("no pass rates to order by: set samples, file or another order_by")
+        if not self.asks and self.order == "none":
+            raise ValueError("neither pass rates nor an order: set samples, file or order")
+        return self
+
+    @property
+    def asks(self) -> bool:
+        """Whether there are pass rates."""
+        return bool(self.samples or self.file)
+
+
 class GrpoSpec(Spec):
-    """What GRPO's policy acts through; all but ``policy`` belongs to ``slots``.
+    """What GRPO's policy acts through; ``credit`` belongs to both policies, ``group_shuffle`` and
+    ``pass_rate`` to ``text``, the rest to ``slots``.
+
+    ``credit: rank`` gives each place of a list its own advantage (Rank-GRPO, 2510.20150).
+    ``group_shuffle`` shows each answer of a group the documents in another order.
 
     ``text``: TRL generates answers token by token. ``slots``: packed groups; orders are sampled
     from the label scores (``plackett_luce``) or a label a document from the label probabilities
@@ -39,6 +76,9 @@ class GrpoSpec(Spec):
     """
 
     policy: Literal["text", "slots"] = "text"
+    credit: Literal["answer", "rank"] = "answer"
+    group_shuffle: bool = False
+    pass_rate: PassRateSpec | None = None
     action: Literal["plackett_luce", "labels"] = "plackett_luce"
     group_size: int = Field(default=64, ge=2)
     temperature: float = Field(default=1.0, gt=0)

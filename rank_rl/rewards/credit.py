@@ -147,8 +147,18 @@ def _cut(part: Part) -> int:
     return part.reward.k
 
 
+def deviation(values: Sequence[float]) -> float:
+    """Standard deviation of a sample, as TRL takes it; 0 for one value."""
+    return stdev(values) if len(values) > 1 else 0.0
+
+
 def assign(
-    answers: Sequence[Earned], advantages: Sequence[float], *, group_size: int, scale: Scale
+    answers: Sequence[Earned],
+    advantages: Sequence[float],
+    *,
+    group_size: int,
+    scale: Scale,
+    spread: Callable[[Sequence[float]], float] = deviation,
 ) -> list[Credit]:
     """Advantages of the tokens of each answer, group by group.
 
@@ -170,17 +180,18 @@ def assign(
         advantages: the ordinary advantage of each; sums over rewards, scaled as ``scale`` says.
         group_size: answers a group, G.
         scale: TRL's ``scale_rewards``.
+        spread: the standard deviation that the advantages were scaled with.
     """
-    batch = _deviation([a.total for a in answers])
-    spreads = _spreads(answers) if scale == "batch" else ()
+    batch = spread([a.total for a in answers])
+    overall = _by_place(answers, spread)
     given: list[Credit] = []
     for start in range(0, len(answers), group_size):
         group = answers[start : start + group_size]
-        own = {"group": _deviation([a.total for a in group]), "batch": batch, "none": None}[scale]
-        by = 1.0 if own is None else own + EPSILON
+        own = spread([a.total for a in group]) if scale == "group" else batch
+        by = 1.0 if scale == "none" else own + EPSILON
         placed = [a for a in group if a.places]
         mean = fmean(a.ranking for a in placed) if placed else 0.0
-        over = spreads if scale == "batch" else _spreads(group)
+        over = overall if scale == "batch" else _by_place(group, spread)
         means = _by_place(group, fmean)
         for answer, whole in zip(group, advantages[start : start + group_size], strict=True):
             if not answer.places:
@@ -203,15 +214,6 @@ def _by_place(answers: Sequence[Earned], of: Callable[[Sequence[float]], float])
     """A statistic of each place over the answers that have it."""
     longest = max((len(a.places) for a in answers), default=0)
     return [of([a.places[k] for a in answers if len(a.places) > k]) for k in range(longest)]
-
-
-def _spreads(answers: Sequence[Earned]) -> list[float]:
-    return _by_place(answers, _deviation)
-
-
-def _deviation(values: Sequence[float]) -> float:
-    """Standard deviation of a sample, as TRL takes it; 0 for one value."""
-    return stdev(values) if len(values) > 1 else 0.0
 
 
 def char_ends(pieces: Sequence[bytes]) -> tuple[str, list[int]]:

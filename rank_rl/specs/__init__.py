@@ -29,7 +29,7 @@ from rank_rl.specs.teach import (
     TeacherSpec,
     TeachSpec,
 )
-from rank_rl.specs.training import EvalSpec, GrpoSpec, LossSpec, RewardSpec
+from rank_rl.specs.training import EvalSpec, GrpoSpec, LossSpec, PassRateSpec, RewardSpec
 
 __all__ = [
     "BenchSpec",
@@ -45,6 +45,7 @@ __all__ = [
     "LossSpec",
     "ModelSpec",
     "NamedSpec",
+    "PassRateSpec",
     "PipelineSpec",
     "PipelineStage",
     "PriceSpec",

@@ -61,21 +61,24 @@ class PassRateSpec(Spec):
 
 
 class GrpoSpec(Spec):
-    """What GRPO's policy acts through; ``credit`` belongs to both policies, ``group_shuffle`` and
-    ``pass_rate`` to ``text``, the rest to ``slots``.
+    """What GRPO's policy acts through; ``credit`` belongs to both policies, ``shared_prefix``,
+    ``group_shuffle`` and ``pass_rate`` to ``text``, the rest to ``slots``.
 
-    ``credit: rank`` gives each place of a list its own advantage (Rank-GRPO, 2510.20150).
-    ``group_shuffle`` shows each answer of a group the documents in another order.
-
-    ``text``: TRL generates answers token by token. ``slots``: packed groups; orders are sampled
-    from the label scores (``plackett_luce``) or a label a document from the label probabilities
+    ``text``: answers are generated token by token, by TRL's trainer; with ``shared_prefix`` auto
+    each prompt is read once for all answers of its group, in generation and in the training pass,
+    wherever a check at the start finds that exact; off repeats it as TRL does. ``slots``: packed
+    groups; orders are sampled from the label scores (``plackett_luce``) or a label a document from the label probabilities
     (``labels``), at ``temperature``, and a group of ``group_size`` costs one forward and backward
     pass. ``top_k`` places of an order count in its probability. ``clip`` bounds the change of an
     action's probability that is rewarded, which matters from the second of ``iterations`` updates
     with the same actions on. ``supervised`` adds that share of the recipe's ``losses``.
+
+    ``credit: rank`` gives each place of a list its own advantage (Rank-GRPO, 2510.20150).
+    ``group_shuffle`` shows the documents to each answer of a group in another order.
     """
 
     policy: Literal["text", "slots"] = "text"
+    shared_prefix: Literal["auto", "off"] = "auto"
     credit: Literal["answer", "rank"] = "answer"
     group_shuffle: bool = False
     pass_rate: PassRateSpec | None = None
@@ -87,6 +90,14 @@ class GrpoSpec(Spec):
     iterations: int = Field(default=1, ge=1)
     scale_advantages: bool = True
     supervised: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _belongs(self) -> GrpoSpec:
+        if self.policy == "slots" and (self.group_shuffle or self.pass_rate is not None):
+            raise ValueError("group_shuffle and pass_rate belong to policy text")
+        if self.policy == "slots" and self.credit == "rank" and self.action == "labels":
+            raise ValueError("credit rank needs the places of an order: action plackett_luce")
+        return self
 
 
 class EvalSpec(Spec):

@@ -67,11 +67,12 @@ class GrpoSpec(Spec):
     ``text``: answers are generated token by token, by TRL's trainer; with ``shared_prefix`` auto
     each prompt is read once for all answers of its group, in generation and in the training pass,
     wherever a check at the start finds that exact; off repeats it as TRL does. ``slots``: packed
-    groups; orders are sampled from the label scores (``plackett_luce``) or a label a document from the label probabilities
-    (``labels``), at ``temperature``, and a group of ``group_size`` costs one forward and backward
-    pass. ``top_k`` places of an order count in its probability. ``clip`` bounds the change of an
-    action's probability that is rewarded, which matters from the second of ``iterations`` updates
-    with the same actions on. ``supervised`` adds that share of the recipe's ``losses``.
+    groups; orders are sampled from the label scores (``plackett_luce``) or a label a document from
+    the label probabilities (``labels``), at ``temperature``, and a group of ``group_size`` costs
+    one forward and backward pass. ``top_k`` places of an order count in its probability. ``clip``
+    bounds the change of an action's probability that is rewarded, which matters from the second of
+    ``iterations`` updates with the same actions on. ``supervised`` adds that share of the recipe's
+    ``losses``.
 
     ``credit: rank`` gives each place of a list its own advantage (Rank-GRPO, 2510.20150).
     ``group_shuffle`` shows the documents to each answer of a group in another order.

@@ -77,7 +77,7 @@ class GroupShuffle:
         return {**row, **fresh, "prompt": text}, size
 
     def longest(
-        self, rows: Sequence[Row], size: int, longest: Mapping[str, int], room: Mapping[str, int]
+        self, rows: Sequence[Row], longest: Mapping[str, int], args: Any, window: int
     ) -> dict[str, int]:
         """Tokens of the longest prompt and ideal answer over all orders.
 
@@ -86,19 +86,22 @@ class GroupShuffle:
 
         Args:
             rows: as drawn.
-            size: answers a group.
             longest: ``prompt`` and ``answer`` of the orders drawn.
-            room: what ``prompt`` and ``answer`` may take at most.
+            args: the trainer's config, for group size and completion length.
+            window: tokens that the model reads, prompt and completion.
         """
-        most = max(len(row["docids"]) for row in rows)
-        if all(longest[key] + 4 * most <= room[key] for key in ("prompt", "answer")):
-            return dict(longest)
+        spare = 4 * max(len(row["docids"]) for row in rows)
+        completion = int(args.max_completion_length)
+        room = {"prompt": window - completion, "answer": completion}
         found = dict(longest)
+        if all(longest[key] + spare <= room[key] for key in room):
+            return found
         for row in rows:
-            for place in range(1, size):
+            for place in range(1, args.num_generations):
                 changed, tokens = self.row(row, place)
+                extra = self._extra(row, changed)
                 found["prompt"] = max(found["prompt"], tokens)
-                found["answer"] = max(found["answer"], self._extra(row, changed) + longest["answer"])
+                found["answer"] = max(found["answer"], longest["answer"] + extra)
         return found
 
     def _extra(self, row: Row, changed: Row) -> int:

@@ -24,6 +24,8 @@ from rank_rl.models.loading import cast_once
 from rank_rl.training import group_generation
 from rank_rl.training.common import sharded
 from rank_rl.training.group_generation import Ending
+from rank_rl.training.group_rows import GroupShuffle
+from rank_rl.training.rank_credit import RankCredit
 from rank_rl.training.shared_pass import SharedPass
 
 logger = logging.getLogger(__name__)
@@ -37,7 +39,14 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         ending: when a generated answer is complete.
         share: whether to use the shared pass and shared generation where they are exact.
         arguments: those of GRPOTrainer.
+
+    Attributes:
+        variants: shows each answer of a group another order; None shows all the same.
+        credit: gives tokens advantages of their own; None gives them that of their answer.
     """
+
+    variants: GroupShuffle | None = None
+    credit: RankCredit | None = None
 
     def __init__(self, *, ending: Ending, share: bool = True, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -102,9 +111,7 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         gathered = not sharded(self.accelerator) or (
             self.is_deepspeed_enabled and self.args.ds3_gather_for_generation
         )
-        return bool(
-            not other and gathered and group_generation.supported(self.generation_kwargs)
-        )
+        return bool(not other and gathered and group_generation.supported(self.generation_kwargs))
 
     @contextlib.contextmanager
     def _generating(self) -> Iterator[Any]:
@@ -174,6 +181,15 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         return tuple(found)
 
     # Batches
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """As TRL's, on what each answer is shown, with an advantage an answer or a token."""
+        if self.variants is not None:
+            inputs = self.variants(inputs, self.places(len(inputs)))
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if self.credit is not None and self.model.training:
+            output["advantages"] = self.credit(self, inputs, output)
+        return output
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """The rows of this step: whole groups together, in an order drawn from the seed."""

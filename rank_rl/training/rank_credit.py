@@ -149,8 +149,7 @@ def token_ends(tokenizer: Any, ids: Sequence[int], text: str) -> list[int]:
         if found == " " + text:  # SentencePiece drops the space that begins a text
             return [max(0, end - 1) for end in ends]
     decoded = (
-        str(tokenizer.decode(list(ids[: i + 1]), skip_special_tokens=True))
-        for i in range(len(ids))
+        str(tokenizer.decode(list(ids[: i + 1]), skip_special_tokens=True)) for i in range(len(ids))
     )
     return [len(os.path.commonprefix([beginning, text])) for beginning in decoded]
 

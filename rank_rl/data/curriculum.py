@@ -164,7 +164,9 @@ def choose(
         ease = _ease(spec, rows, rated or (), rates)
         sign = -1 if spec.order == "easy_first" else 1
         kept.sort(key=lambda i: tuple(sign * value for value in ease(i)))
-    return Curriculum(kept=tuple(kept), never=len(hard), always=len(easy - hard), rates=dict(counted))
+    return Curriculum(
+        kept=tuple(kept), never=len(hard), always=len(easy - hard), rates=dict(counted)
+    )
 
 
 def _ease(

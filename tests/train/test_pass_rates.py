@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from rank_rl.training import common, grpo_text, pass_rates
 Recipe = Callable[..., RecipeSpec]
 ALWAYS, NEVER = ("train1", "train5"), ("train0", "train2", "train3")
 ASKED: list[str] = []
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Planted:
@@ -139,6 +143,56 @@ def test_rates_of_other_rewards_are_not_taken_up(recipe: Recipe) -> None:
     selected(other)
     assert len(ASKED) == 24 and lines(other)[0] != {"identity": ""} and len(lines(other)) == 9
     assert {total for r in lines(other)[1:] for total in r["totals"]} == {0.0, 2.0}
+
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from rank_rl.specs import RecipeSpec
+from rank_rl.training import pass_rates
+from test_pass_rates import ASKED, prepared, selected
+
+pass_rates.CHUNK = 2
+folder = Path(sys.argv[1])
+spec = RecipeSpec.model_validate_json((folder / "spec.json").read_text())
+kept, report = selected(spec)
+from accelerate import PartialState
+name = f"rank{PartialState().process_index}.json"
+(folder / name).write_text(json.dumps({"kept": kept, "asked": ASKED}))
+"""
+
+
+def test_processes_divide_the_work_and_agree(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pass_rates, "CHUNK", 2)
+    spec = spec_of(recipe)
+    alone, _ = selected(spec)
+    written = lines(spec)
+    changed = {"output_dir": str(tmp_path / "two")}
+    two = spec.model_copy(
+        update={
+            "run": spec.run.model_copy(update=changed),
+            "training": {**spec.training, "use_cpu": True},
+        }
+    )
+    (tmp_path / "spec.json").write_text(two.model_dump_json())
+    (tmp_path / "script.py").write_text(SCRIPT)
+    folders = [str(ROOT), str(ROOT / "tests" / "train")]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "script.py"), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(folders), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    parts = [json.loads((tmp_path / f"rank{r}.json").read_text()) for r in (0, 1)]
+    assert parts[0]["kept"] == parts[1]["kept"] == alone
+    assert [len(part["asked"]) for part in parts] == [12, 12]
+    assert not set(parts[0]["asked"]) & set(parts[1]["asked"])
+    assert lines(two) == written and len(list((tmp_path / "two").glob("pass_rates*"))) == 1
 
 
 RATES = {

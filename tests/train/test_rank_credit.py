@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +28,7 @@ from rank_rl.training.rank_credit import RankCredit, token_ends
 
 Recipe = Callable[..., RecipeSpec]
 REWARDS = [{"name": "ndcg"}, {"name": "format", "weight": 0.5}]
+ROOT = Path(__file__).resolve().parents[2]
 L3 = 1 / math.log2(3)
 
 
@@ -53,12 +58,10 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def saying(recipe: Recipe, answers: list[str], **sections: Any) -> tuple[Saying, dict[str, Any]]:
-    """A trainer whose first group gives ``answers``, and the row that they answer."""
+def trainer_of(spec: RecipeSpec) -> tuple[Saying, dict[str, Any]]:
+    """A trainer of a recipe with rank-level credit, and its first row."""
     from datasets import Dataset
 
-    given = {"rewards": REWARDS, "grpo": {"credit": "rank"}, "training": training(), **sections}
-    spec = recipe(**given)
     stage = common.begin("grpo", spec, {})
     composite = rewards.make(spec.rewards)
     rows, longest, _ = grpo_text.training_rows(stage)
@@ -72,9 +75,16 @@ def saying(recipe: Recipe, answers: list[str], **sections: Any) -> tuple[Saying,
         processing_class=stage.loaded.tokenizer,
     )
     trainer.credit = RankCredit(adapter, stage.loaded.tokenizer)
-    trainer.answers = answers
     trainer.model.train()
     return trainer, rows[0]
+
+
+def saying(recipe: Recipe, answers: list[str], **sections: Any) -> tuple[Saying, dict[str, Any]]:
+    """A trainer whose first group gives ``answers``, and the row that they answer."""
+    given = {"rewards": REWARDS, "grpo": {"credit": "rank"}, "training": training(), **sections}
+    trainer, row = trainer_of(recipe(**given))
+    trainer.answers = answers
+    return trainer, row
 
 
 def orders(row: dict[str, Any]) -> list[str]:
@@ -148,6 +158,49 @@ def test_reasoning_keeps_the_advantage_of_the_whole_answer(recipe: Recipe) -> No
         own = [v for v, piece in zip(values.tolist(), pieces, strict=True) if piece]
         end = pieces.index("<|im_end|>")
         assert own[end] == pytest.approx(0, abs=1e-4)  # all are lists: nothing else differs
+
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from rank_rl.specs import RecipeSpec
+from test_rank_credit import orders, told, trainer_of
+
+folder = Path(sys.argv[1])
+trainer, row = trainer_of(RecipeSpec.model_validate_json((folder / "spec.json").read_text()))
+rank = trainer.accelerator.process_index
+trainer.answers = [*orders(row)[:3], "no list"][2 * rank : 2 * rank + 2]
+advantages, _ = told(trainer, row)
+(folder / f"rank{rank}.json").write_text(json.dumps(advantages.tolist()))
+trainer.accelerator.end_training()
+"""
+
+
+def test_a_group_may_be_spread_over_processes(recipe: Recipe, tmp_path: Path) -> None:
+    trainer, row = saying(recipe, [])
+    trainer.answers = [*orders(row)[:3], "no list"]
+    whole = told(trainer, row)[0].tolist()
+    shared = {"rewards": REWARDS, "grpo": {"credit": "rank"}}
+    spec = recipe(training=training(per_device_train_batch_size=2, use_cpu=True), **shared)
+    (tmp_path / "spec.json").write_text(spec.model_dump_json())
+    (tmp_path / "script.py").write_text(SCRIPT)
+    folders = [str(ROOT), str(ROOT / "tests" / "train")]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "script.py"), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(folders), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    parts = [json.loads((tmp_path / f"rank{r}.json").read_text()) for r in (0, 1)]
+    for row_values, expected in zip([*parts[0], *parts[1]], whole, strict=True):
+        # Each process pads to its own longest completion; behind an answer's end all is 0.
+        width = min(len(row_values), len(expected))
+        assert row_values[:width] == pytest.approx(expected[:width], abs=1e-5)
+        assert not any(expected[width:])
+    assert max(map(max, whole)) > 0.5
 
 
 def gradient_of(trainer: Saying, row: dict[str, Any], kept: Callable[[int], bool]) -> float:

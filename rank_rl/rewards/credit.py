@@ -241,25 +241,30 @@ def token_places(spans: Sequence[LabelSpan], ends: Sequence[int]) -> list[int]:
     first one where it holds several: its choice decides them all, and what is earned from there on
     includes what is earned later. A token of separators and brackets alone, such as ``] > [``,
     belongs to the first place of which it holds a character: its ``]`` says that the label is
-    complete. A token that completes no character belongs to the one that follows.
+    complete. Within the list, a token that completes no character goes with the one that follows.
 
     Args:
         spans: of the list, in order; empty makes every token -1.
         ends: number of characters complete after each token.
     """
+    if not spans:
+        return [-1] * len(ends)
     places, start = [], 0
     for end in ends:
-        places.append(_place(spans, start, max(end, start + 1)))
+        if end <= spans[0].start:
+            places.append(-1)
+        elif start >= spans[-1].end:
+            places.append(len(spans))
+        else:
+            places.append(_place(spans, start, max(end, start + 1)))
         start = max(start, end)
     return places
 
 
 def _place(spans: Sequence[LabelSpan], start: int, end: int) -> int:
-    """Place of the characters ``start`` to ``end`` (exclusive)."""
-    if not spans or end <= spans[0].start:
-        return -1
+    """Place of the characters ``start`` to ``end`` (exclusive), some of which are in the list."""
     touched = [k for k, span in enumerate(spans) if start < span.end and end > span.start]
     for k in touched:
         if start < spans[k].end - 1 and end > spans[k].label:
             return k
-    return touched[0] if touched else len(spans)
+    return touched[0]

@@ -39,14 +39,10 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         ending: when a generated answer is complete.
         share: whether to use the shared pass and shared generation where they are exact.
         arguments: those of GRPOTrainer.
-
-    Attributes:
-        variants: shows each answer of a group another order; None shows all the same.
-        credit: gives tokens advantages of their own; None gives them that of their answer.
     """
 
-    variants: GroupShuffle | None = None
-    credit: RankCredit | None = None
+    variants: GroupShuffle | None = None  # shows each answer of a group another order
+    credit: RankCredit | None = None  # gives tokens advantages of their own
 
     def __init__(self, *, ending: Ending, share: bool = True, **arguments: Any) -> None:
         super().__init__(**arguments)

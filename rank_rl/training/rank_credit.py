@@ -155,10 +155,8 @@ def token_ends(tokenizer: Any, ids: Sequence[int], text: str) -> list[int]:
 
 
 def _byte_level(token: str) -> bytes:
-    table = _byte_values()
-    if all(character in table for character in token):
-        return bytes(table[character] for character in token)
-    return token.encode("utf-8", "replace")
+    # What is no byte of the vocabulary gives another text, which the caller sees.
+    return token.translate(_byte_values()).encode("latin-1", "replace")
 
 
 def _sentence_piece(token: str) -> bytes:
@@ -167,9 +165,8 @@ def _sentence_piece(token: str) -> bytes:
 
 
 @functools.lru_cache
-def _byte_values() -> dict[str, int]:
+def _byte_values() -> dict[int, int]:
     """Byte of each character of a byte-level vocabulary (Radford et al., 2019)."""
     printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
     others = [byte for byte in range(256) if byte not in printable]
-    table = {chr(byte): byte for byte in printable}
-    return table | {chr(256 + i): byte for i, byte in enumerate(others)}
+    return {256 + i: byte for i, byte in enumerate(others)}

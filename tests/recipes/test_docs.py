@@ -47,6 +47,7 @@ SECTIONS = {
     "RewardSpec": "`rewards`",
     "LossSpec": "`losses`",
     "GrpoSpec": "`grpo`",
+    "PassRateSpec": "`grpo.pass_rate`",
     "EvalSpec": "`eval`",
     "StrategySpec": "`eval.strategy`",
     "BenchSpec": "`bench`",

@@ -143,4 +143,3 @@ def to(shared: Shared, device: Any) -> Shared:
     return Shared(batch=shared.batch.to(device), labels=shared.labels.to(device),
                   index=shared.index.to(device), real=shared.real.to(device),
                   tokens=shared.tokens, repeated=shared.repeated)  # fmt: skip
-

@@ -61,25 +61,32 @@ class PassRateSpec(Spec):
 
 
 class GrpoSpec(Spec):
-    """What GRPO's policy acts through; ``credit`` belongs to both policies, ``shared_prefix``,
-    ``group_shuffle`` and ``pass_rate`` to ``text``, the rest to ``slots``.
+    """What GRPO's policy acts through; ``credit`` belongs to both policies, what
+    follows ``pass_rate`` to ``slots``.
 
     ``text``: answers are generated token by token, by TRL's trainer; with ``shared_prefix`` auto
     each prompt is read once for all answers of its group, in generation and in the training pass,
-    wherever a check at the start finds that exact; off repeats it as TRL does. ``slots``: packed
-    groups; orders are sampled from the label scores (``plackett_luce``) or a label a document from
-    the label probabilities (``labels``), at ``temperature``, and a group of ``group_size`` costs
-    one forward and backward pass. ``top_k`` places of an order count in its probability. ``clip``
-    bounds the change of an action's probability that is rewarded, which matters from the second of
-    ``iterations`` updates with the same actions on. ``supervised`` adds that share of the recipe's
-    ``losses``.
+    wherever a check at the start finds that exact; off repeats it as TRL does. Groups whose answers
+    all earn the same are kept, dropped from the loss (the mean is then over the others), or
+    replaced by answers to other prompts up to ``flat_tries`` times a batch and dropped if they stay
+    flat (resample).
+
+    ``slots``: packed groups; orders are sampled from the label scores (``plackett_luce``) or a
+    label a document from the label probabilities (``labels``), at ``temperature``, and a group of
+    ``group_size`` costs one forward and backward pass. ``top_k`` places of an order count in its
+    probability. ``clip`` bounds the change of an action's probability that is rewarded, which
+    matters from the second of ``iterations`` updates with the same actions on. ``supervised`` adds
+    that share of the recipe's ``losses``.
 
     ``credit: rank`` gives each place of a list its own advantage (Rank-GRPO, 2510.20150).
-    ``group_shuffle`` shows the documents to each answer of a group in another order.
+    ``group_shuffle`` shows the documents to each answer of a group in another order; ``pass_rate``
+    leaves training rows out and sorts them.
     """
 
     policy: Literal["text", "slots"] = "text"
     shared_prefix: Literal["auto", "off"] = "auto"
+    flat_groups: Literal["keep", "drop", "resample"] = "keep"
+    flat_tries: int = Field(default=2, ge=1)
     credit: Literal["answer", "rank"] = "answer"
     group_shuffle: bool = False
     pass_rate: PassRateSpec | None = None

@@ -25,6 +25,7 @@ from rank_rl.rewards.adapter import TrlRewards
 from rank_rl.specs import RecipeSpec
 from rank_rl.training import answer_head, common, group_rows, pass_rates, rank_credit
 from rank_rl.training.callbacks import LogCallback, RerankCallback
+from rank_rl.training.flat_groups import FlatGroups
 from rank_rl.training.group_generation import Ending
 from rank_rl.training.group_rows import GroupShuffle
 from rank_rl.training.rank_credit import RankCredit
@@ -80,6 +81,7 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     trainer = GroupTrainer(
         ending=Ending(tokens=stage.tokens, eos=eos, stop=STOP),
         share=spec.grpo.shared_prefix == "auto",
+        flat=FlatGroups(spec.grpo.flat_groups, spec.grpo.flat_tries),
         model=stage.loaded.model,
         reward_funcs=adapter.functions,
         args=args,

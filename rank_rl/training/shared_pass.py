@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# (model, ids, mask, kept) to (B, kept) log-probabilities and entropies.
-Stock: TypeAlias = Callable[[Any, Any, Any, int], "tuple[torch.Tensor, torch.Tensor | None]"]
+# (model, ids, mask, kept, entropies?) to (B, kept) log-probabilities and entropies if asked for.
+Stock: TypeAlias = Callable[[Any, Any, Any, int, bool], "tuple[torch.Tensor, torch.Tensor | None]"]
 
 # Two prompts, left-padded to seven tokens, and ragged completions, right-padded to four. The first
 # and the fourth row answer different prompts with the same tokens.
@@ -51,11 +51,17 @@ class SharedPass:
         self._open = contextlib.ExitStack()
 
     def __call__(
-        self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, kept: int
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        kept: int,
+        *,
+        entropy: bool = True,
     ) -> tuple[torch.Tensor, torch.Tensor | None] | None:
         """(B, kept) log-probabilities and entropies, or None where the ordinary pass is to run."""
         if self.attention == "unchecked":
-            self.attention = self.choose(model)
+            self.attention = self.choose(model, entropy)
         if self.attention is None:
             return None
         shared = shared_prefix.share(input_ids, attention_mask, kept)
@@ -81,7 +87,7 @@ class SharedPass:
         """Give the model its own attention back, after the backward pass."""
         self._open.close()
 
-    def choose(self, model: Any) -> Attention | None:
+    def choose(self, model: Any, entropy: bool = True) -> Attention | None:
         """The first form of attention that agrees with the ordinary pass, or None."""
         import torch
 
@@ -91,7 +97,7 @@ class SharedPass:
         shared = shared_prefix.share(ids, mask, kept)
         assert shared is not None
         with torch.no_grad():
-            wanted = self.stock(model, ids, mask, kept)
+            wanted = self.stock(model, ids, mask, kept, entropy)
             for attention in get_args(Attention):
                 try:
                     got = self._run(model, shared, attention, device)

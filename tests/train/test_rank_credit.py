@@ -22,6 +22,7 @@ from rank_rl.errors import RecipeError
 from rank_rl.rewards.adapter import TrlRewards
 from rank_rl.specs import RecipeSpec
 from rank_rl.training import common, grpo, grpo_text
+from rank_rl.training.flat_groups import FlatGroups
 from rank_rl.training.group_generation import Ending
 from rank_rl.training.group_trainer import GroupTrainer
 from rank_rl.training.rank_credit import RankCredit, token_ends
@@ -160,6 +161,24 @@ def test_reasoning_keeps_the_advantage_of_the_whole_answer(recipe: Recipe) -> No
         assert own[end] == pytest.approx(0, abs=1e-4)  # all are lists: nothing else differs
 
 
+def test_groups_that_replace_flat_ones_are_credited_too(recipe: Recipe) -> None:
+    trainer, row = saying(recipe, [])
+    best, second, third, worst = orders(row)
+    trainer.flat = FlatGroups("resample", tries=1)
+    said = iter([[best] * 4, [best, second, third, worst]])
+
+    def others(rows: Any) -> Any:
+        trainer.answers = next(said)
+        return type(trainer)._scored(trainer, [dict(row) for _ in range(4)])
+
+    trainer._scored = others  # type: ignore[method-assign]
+    batch = trainer._generate_and_score_completions([dict(row) for _ in range(4)])
+    assert batch["advantages"].ndim == 2
+    assert [trainer.processing_class.decode(i, skip_special_tokens=True)
+            for i in batch["completion_ids"]] == [best, second, third, worst]  # fmt: skip
+    assert batch["advantages"][0][0] > 1 > 0 > batch["advantages"][3][0]
+
+
 SCRIPT = """
 import json, sys
 from pathlib import Path
@@ -267,10 +286,13 @@ class Digits:
         return sum(c.isdigit() for c in completion.text) / max(1, len(completion.text))
 
 
-def test_two_steps_move_the_weights(recipe: Recipe, tiny_model_dir: Path) -> None:
+@pytest.mark.parametrize("more", [{}, {"group_shuffle": True, "flat_groups": "resample"}])
+def test_two_steps_move_the_weights(
+    recipe: Recipe, tiny_model_dir: Path, more: dict[str, Any]
+) -> None:
     spec = recipe(
         rewards=[*REWARDS, {"name": "test_rank_credit:Digits"}],
-        grpo={"credit": "rank"},
+        grpo={"credit": "rank", **more},
         training=training(steps_per_generation=2, gradient_accumulation_steps=2),
     )
     summary = grpo.run(spec, {})

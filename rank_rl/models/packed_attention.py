@@ -60,6 +60,7 @@ def gather_attention(
     refuse_extras(options)
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     how: dict[str, Any] = {"scale": scaling, "dropout_p": dropout}
+    how["window"] = options.get("sliding_window")
     if query.device.type != "cpu":
         return _attend(q, k, v, packed, how)[None], None
     # fp32 even under bf16 autocast: the CPU kernel's backward pass is several times faster so.
@@ -87,8 +88,10 @@ def _attend(
     from torch.nn.functional import scaled_dot_product_attention as sdpa
 
     prefix, segment = packed.prefix_index, packed.segment_index
+    before, mask = _windowed(packed, how.pop("window"))
     a, b, c = (_rows(x, prefix).transpose(1, 2) for x in (q, k, v))
-    first = sdpa(a, b, c, is_causal=True, enable_gqa=True, **how).transpose(1, 2)
+    first = sdpa(a, b, c, attn_mask=before, is_causal=before is None, enable_gqa=True, **how)
+    first = first.transpose(1, 2)
     shared = prefix[packed.owner]
     keys, values = (
         torch.cat([_rows(x, shared), _rows(x, segment)], 1).transpose(1, 2) for x in (k, v)
@@ -97,10 +100,23 @@ def _attend(
     (n, length), (heads, dim) = segment.shape, q.shape[1:]
     times = heads // k.shape[1]
     rows = _rows(q, segment).transpose(1, 2).reshape(n, -1, times * length, dim)
-    mask = packed.segment_mask.repeat(1, 1, times, 1)
-    rest = sdpa(rows, keys, values, attn_mask=mask, **how)
+    rest = sdpa(rows, keys, values, attn_mask=mask.repeat(1, 1, times, 1), **how)
     rest = rest.reshape(n, heads, length, -1).transpose(1, 2)
     return torch.cat([first.flatten(0, 1), rest.flatten(0, 1)]).index_select(0, packed.cells)
+
+
+def _windowed(packed: PackedBatch, window: int | None) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """The masks of prefixes (None: plainly causal) and segments under a sliding window."""
+    import torch
+
+    places = torch.arange(packed.prefix_index.shape[1], device=packed.prefix_index.device)
+    own = packed.position_ids[0][packed.segment_index]
+    if window is None or len(places) + own.shape[1] <= window:
+        return None, packed.segment_mask
+    back = places[:, None] - places
+    keys = torch.cat([places.expand(len(own), -1), own], 1)
+    near = own[:, :, None] - keys[:, None] < window
+    return (back >= 0) & (back < window), packed.segment_mask & near[:, None]
 
 
 def _rows(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -166,7 +182,7 @@ def slot_logits(model: Any, batch: PackedBatch, attention: Attention) -> torch.T
     Raises:
         ModelError: a prompt is longer than the model can read.
     """
-    limit = reach(model)
+    limit = reach(model, attention)
     longest = int(batch.position_ids.max()) + 1
     if longest > limit:
         raise ModelError(
@@ -213,13 +229,14 @@ def exact_head(model: Any) -> Iterator[None]:
         del head.forward
 
 
-def reach(model: Any) -> int:
+def reach(model: Any, attention: str = "") -> int:
     """Most tokens of one prompt: positions the model knows, and its sliding window if it has one.
 
-    Packed attention has no window; within it the results are the same.
+    Only ``gather`` knows windows; within a window the results are the same without.
     """
-    config = getattr(model, "module", model).config.get_text_config()
-    limits = (getattr(config, n, None) for n in ("max_position_embeddings", "sliding_window"))
+    config = _config(model).get_text_config()
+    names = ("max_position_embeddings", *(() if attention == "gather" else ("sliding_window",)))
+    limits = (getattr(config, n, None) for n in names)
     return min((int(limit) for limit in limits if limit), default=1 << 30)
 
 

@@ -68,11 +68,12 @@ class SharedPass:
         # What separate rows compute is padded to the longest.
         if shared is None or shared.tokens > self.least * input_ids.numel():
             return None
-        if not shared_prefix.fits(model, shared):
+        attention: Any = self.attention
+        if not shared_prefix.fits(model, shared, attention):
             return None
         self.computed += shared.tokens
         self.repeated += input_ids.numel()
-        return self._run(model, shared, self.attention, input_ids.device)
+        return self._run(model, shared, attention, input_ids.device)
 
     def _run(
         self, model: Any, shared: shared_prefix.Shared, attention: Any, device: Any

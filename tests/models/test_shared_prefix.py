@@ -169,14 +169,45 @@ def test_a_model_with_another_attention_gets_the_ordinary_pass() -> None:
     assert shared(model, *batch(), KEPT) is None and shared.attention is None
 
 
-def test_rows_longer_than_a_sliding_window_get_the_ordinary_pass() -> None:
-    """Packed attention has no window: the third prompt is too long for it, the others fit."""
-    config = MistralConfig(**{**SIZES, "sliding_window": 11})
-    model = AutoModelForCausalLM.from_config(config)
+@pytest.mark.parametrize("window", [3, 8])
+@pytest.mark.parametrize("kind", ["mistral", "gemma3"])
+def test_sliding_windows_are_those_of_the_model(kind: str, window: int) -> None:
+    config = (
+        MistralConfig(**SIZES, sliding_window=window)
+        if kind == "mistral"
+        else Gemma3TextConfig(
+            **SIZES,
+            head_dim=8,
+            sliding_window=window,
+            layer_types=["sliding_attention", "full_attention"],
+        )
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        model = AutoModelForCausalLM.from_config(config)
     add_fused_lm_head(model, outputs=("log_probs", "entropy"))
     shared = SharedPass(stock, exact=True, least=2.0)
+    found = shared(model, *batch(), KEPT)
+    shared.close()
+    assert found is not None and shared.attention == "gather"
+    wanted, _ = stock(model, *batch(), KEPT)
+    assert (found[0] - wanted).abs().max() < 1e-4
+    # A window that reaches less far gives something else.
+    model.config.sliding_window = None
+    for layer in model.model.layers:
+        layer.self_attn.sliding_window = None
+    plain = shared(model, *batch(), KEPT)
+    shared.close()
+    assert plain is not None and (plain[0] - wanted).abs().max() > 1e-2
+
+
+def test_a_form_without_windows_leaves_long_rows_to_the_ordinary_pass() -> None:
+    """The third prompt is too long for the window of this dense form, the others fit."""
+    model = model_of("gemma2")
+    model.config.sliding_window = 11
+    shared = SharedPass(stock, exact=True, least=2.0)
     ids, mask = batch()
-    assert shared(model, ids, mask, KEPT) is None
+    assert shared(model, ids, mask, KEPT) is None and shared.attention == "dense"
     fitting = shared(model, ids[:5], mask[:5], KEPT)
     shared.close()
     assert fitting is not None

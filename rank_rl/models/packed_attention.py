@@ -1,9 +1,9 @@
 """The attention of a packed sequence, and the pass through a causal language model that uses it.
 
-Two forms with equal results: ``gather`` (prefixes and segments as two small padded batches, so that
-attention stays linear in the number of documents) and ``dense`` (the model's own attention under
-the full block mask). ``choose`` checks them on a few tokens against separate prompts and picks the
-first that agrees, so no model is trusted by its name.
+Three forms with equal results: ``flex`` (one kernel for GPUs, see ``flex``), ``gather`` (prefixes
+and segments as two small padded batches, so that attention stays linear in the number of documents)
+and ``dense`` (the model's own attention under the full block mask). ``choose`` checks them on a few
+tokens against separate prompts and picks the first that agrees, so no model is trusted by its name.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from weakref import WeakKeyDictionary
 
 from rank_rl.errors import ModelError
+from rank_rl.models import flex
 from rank_rl.models.packing import PackedBatch, pack
 
 if TYPE_CHECKING:
     import torch
 
 logger = logging.getLogger(__name__)
-Attention = Literal["gather", "dense"]
+Attention = Literal["flex", "gather", "dense"]
 NAME = "rank_rl_packed"
 
 
@@ -132,12 +133,14 @@ def attending(model: Any, attention: Attention) -> Iterator[None]:
     implementation up a second time.
     """
     if attention == "gather":
-        with using(model, NAME, gather_attention):
-            yield
-        return
-    # A dense mask needs an implementation that takes one; the model's own may do more (soft caps).
-    before = _config(model)._attn_implementation
-    with using(model, before if before in ("eager", "sdpa") else "sdpa"):
+        chosen = using(model, NAME, gather_attention)
+    elif attention == "flex":
+        chosen = using(model, flex.NAME, flex.flex_attention)
+    else:
+        # The mask needs an implementation that takes one; the model's may do more (soft caps).
+        before = _config(model)._attn_implementation
+        chosen = using(model, before if before in ("eager", "sdpa") else "sdpa")
+    with chosen:
         yield
 
 
@@ -171,7 +174,13 @@ def seeing(model: Any, batch: PackedBatch, attention: Attention) -> dict[str, An
     """The arguments of a model's forward that say which tokens see which."""
     if attention == "dense":
         return {"attention_mask": _additive(batch.dense_mask(), model)}
-    return {"packed": batch}
+    return {"masks": flex.Masks(batch)} if attention == "flex" else {"packed": batch}
+
+
+def forms(device: str) -> tuple[Attention, ...]:
+    """The forms to try on a kind of device, the fastest first."""
+    every: tuple[Attention, ...] = get_args(Attention)
+    return every if device == "cuda" else every[1:]
 
 
 def slot_logits(model: Any, batch: PackedBatch, attention: Attention) -> torch.Tensor:
@@ -232,10 +241,13 @@ def exact_head(model: Any) -> Iterator[None]:
 def reach(model: Any, attention: str = "") -> int:
     """Most tokens of one prompt: positions the model knows, and its sliding window if it has one.
 
-    Only ``gather`` knows windows; within a window the results are the same without.
+    The dense form knows no window; within it the results are the same.
     """
     config = _config(model).get_text_config()
-    names = ("max_position_embeddings", *(() if attention == "gather" else ("sliding_window",)))
+    names = (
+        "max_position_embeddings",
+        *(() if attention in ("flex", "gather") else ("sliding_window",)),
+    )
     limits = (getattr(config, n, None) for n in names)
     return min((int(limit) for limit in limits if limit), default=1 << 30)
 
@@ -282,10 +294,10 @@ def choose(model: Any) -> Attention:
                 for segment in segments
             ]
             wanted = torch.stack([out.logits[0, -1].float() for out in alone]).log_softmax(-1)
-            for attention in get_args(Attention):
+            for attention in forms(model.device.type):
                 if _agrees(model, batch, attention, wanted):
                     _CHOSEN[model] = attention
-                    return attention  # type: ignore[no-any-return]
+                    return attention
     finally:
         model.train(was_training)
     raise ModelError(

@@ -29,9 +29,17 @@ from rank_rl.specs.teach import (
     TeacherSpec,
     TeachSpec,
 )
-from rank_rl.specs.training import EvalSpec, GrpoSpec, LossSpec, PassRateSpec, RewardSpec
+from rank_rl.specs.training import (
+    AlarmSpec,
+    EvalSpec,
+    GrpoSpec,
+    LossSpec,
+    PassRateSpec,
+    RewardSpec,
+)
 
 __all__ = [
+    "AlarmSpec",
     "BenchSpec",
     "DataSpec",
     "EvalSpec",

@@ -60,9 +60,32 @@ class PassRateSpec(Spec):
         return bool(self.samples or self.file)
 
 
+class AlarmSpec(Spec):
+    """When a GRPO run has gone wrong; see ``rank_rl.training.alarm`` for what is compared.
+
+    Means over the last ``window`` log records are held against those of the first ``window``.
+    ``entropy``: below that share of the start's. ``length``: completions so many times as long or
+    as short. ``unreadable``, ``truncated``, ``flat``: shares of failed parses, of completions that
+    did not end, of groups without differences, no better than at the start. ``hacking``: so far is
+    the reward above copying the input while validation is below where it began. null leaves a kind
+    out.
+    """
+
+    action: Literal["warn", "stop", "off"] = "warn"
+    window: int = Field(default=10, ge=1)
+    entropy: float | None = Field(default=0.1, gt=0, lt=1)
+    length: float | None = Field(default=3.0, gt=1)
+    unreadable: float | None = Field(default=0.5, gt=0, le=1)
+    truncated: float | None = Field(default=0.5, gt=0, le=1)
+    flat: float | None = Field(default=0.9, gt=0, le=1)
+    hacking: float | None = Field(default=0.05, ge=0)
+
+
 class GrpoSpec(Spec):
-    """What GRPO's policy acts through; ``credit`` belongs to both policies, what
-    follows ``pass_rate`` to ``slots``.
+    """What GRPO's policy acts through, and how a run is watched.
+
+    What follows ``pass_rate``, but for ``alarm`` and ``log_completions``, belongs to ``slots``;
+    ``credit`` belongs to both policies.
 
     ``text``: answers are generated token by token, by TRL's trainer; with ``shared_prefix`` auto
     each prompt is read once for all answers of its group, in generation and in the training pass,
@@ -76,7 +99,10 @@ class GrpoSpec(Spec):
     ``group_size`` costs one forward and backward pass. ``top_k`` places of an order count in its
     probability. ``clip`` bounds the change of an action's probability that is rewarded, which
     matters from the second of ``iterations`` updates with the same actions on. ``supervised`` adds
-    that share of the recipe's ``losses``.
+    that share of the recipe's ``losses``. ``aggregation``: advantages of the weighted sum of the
+    rewards, or the weighted mean of each reward's own advantages.
+
+    ``log_completions`` records answers every so many steps, ``alarm`` says when a run goes wrong.
 
     ``credit: rank`` gives each place of a list its own advantage (Rank-GRPO, 2510.20150).
     ``group_shuffle`` shows the documents to each answer of a group in another order; ``pass_rate``
@@ -97,7 +123,25 @@ class GrpoSpec(Spec):
     clip: float = Field(default=0.2, gt=0)
     iterations: int = Field(default=1, ge=1)
     scale_advantages: bool = True
+    aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = "sum_then_normalize"
     supervised: float = Field(default=0.0, ge=0)
+    alarm: AlarmSpec = AlarmSpec()
+    log_completions: int = Field(default=0, ge=0, description="steps between records; 0: none")
+
+    @model_validator(mode="after")
+    def _aggregation_has_effect(self) -> GrpoSpec:
+        if self.aggregation == "normalize_then_sum":
+            if self.policy == "text":
+                raise ValueError(
+                    "aggregation belongs to policy slots: with policy text set "
+                    "training.multi_objective_aggregation: normalize_then_sum"
+                )
+            if not self.scale_advantages:
+                raise ValueError(
+                    "aggregation normalize_then_sum scales every reward by its spread: leave "
+                    "scale_advantages out"
+                )
+        return self
 
     @model_validator(mode="after")
     def _belongs(self) -> GrpoSpec:
@@ -105,6 +149,8 @@ class GrpoSpec(Spec):
             raise ValueError("group_shuffle and pass_rate belong to policy text")
         if self.policy == "slots" and self.credit == "rank" and self.action == "labels":
             raise ValueError("credit rank needs the places of an order: action plackett_luce")
+        if self.credit == "rank" and self.aggregation == "normalize_then_sum":
+            raise ValueError("credit rank divides a sum of rewards: aggregation sum_then_normalize")
         return self
 
 
@@ -117,10 +163,21 @@ class EvalSpec(Spec):
     ``decoded`` is the integers as written, ``expected`` their expectation, ``guided`` (mode
     answer) the expectations where all but the scores is given to the model. Orders are always
     ``decoded``. ``auto`` is score for slots and decoded otherwise.
+
+    After ``patience`` validations in a row that are not better than the best by ``min_gain``
+    training ends.
     """
 
     strategy: StrategySpec = StrategySpec()
     readout: Readout = "auto"
     metric: str = "ndcg@10"
     every: int = Field(default=0, ge=0, description="steps between validations; 0: at the end")
+    patience: int = Field(default=0, ge=0, description="validations without a gain; 0: any number")
+    min_gain: float = Field(default=0.0, ge=0)
     max_new_tokens: int = Field(default=256, ge=1)
+
+    @model_validator(mode="after")
+    def _patience_can_end(self) -> EvalSpec:
+        if self.patience and not self.every:
+            raise ValueError("patience counts validations while training: set eval.every too")
+        return self

@@ -24,7 +24,9 @@ from rank_rl.records import Prompt, RankingTask, View
 from rank_rl.rewards.adapter import TrlRewards
 from rank_rl.specs import RecipeSpec
 from rank_rl.training import answer_head, common, group_rows, pass_rates, rank_credit
+from rank_rl.training.alarm import watchers
 from rank_rl.training.callbacks import LogCallback, RerankCallback
+from rank_rl.training.completions import CompletionLog
 from rank_rl.training.flat_groups import FlatGroups
 from rank_rl.training.group_generation import Ending
 from rank_rl.training.group_rows import GroupShuffle
@@ -72,8 +74,9 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     if shuffle is not None:
         longest = shuffle.longest(prompts, longest, args, common.window(stage))
     check_lengths(stage, args.max_completion_length, longest)
+    written = CompletionLog(spec)
     eos = ends(stage.loaded)
-    adapter = TrlRewards(composite, stage.fmt, eos_ids=eos)
+    adapter = TrlRewards(composite, stage.fmt, eos_ids=eos, observe=written.see)
     credit = RankCredit(adapter, stage.loaded.tokenizer) if spec.grpo.credit == "rank" else None
     validator = RerankCallback(stage)
     checkpoint = common.resume_point(stage.out_dir, spec, stage.identity())
@@ -87,10 +90,10 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
         args=args,
         train_dataset=Dataset.from_list(prompts),
         processing_class=stage.loaded.tokenizer,
-        callbacks=[validator, LogCallback(stage.out_dir)],
+        callbacks=[validator, LogCallback(stage.out_dir), *watchers(spec), written],
     )
     trainer.variants, trainer.credit = shuffle, credit
-    validator.trainer = trainer
+    validator.trainer = written.trainer = trainer
     answer_head.install(trainer, temperature=args.temperature)
     trained = common.train(trainer, stage, checkpoint)
     metrics = {"train": dict(trained), "rows": {**report, **chosen}, **validator.summary()}

@@ -11,10 +11,10 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rank_rl.models import shared_prefix
-from rank_rl.models.packed_attention import Attention, attending
+from rank_rl.models.packed_attention import Attention, attending, forms
 
 if TYPE_CHECKING:
     import torch
@@ -99,7 +99,7 @@ class SharedPass:
         assert shared is not None
         with torch.no_grad():
             wanted = self.stock(model, ids, mask, kept, entropy)
-            for attention in get_args(Attention):
+            for attention in forms(device.type):
                 try:
                     got = self._run(model, shared, attention, device)
                 except (TypeError, RuntimeError, ValueError) as error:
@@ -108,7 +108,7 @@ class SharedPass:
                 off = _error(got, wanted)
                 logger.info("shared pass, %s: off by %.2g", attention, off)
                 if off <= _TOLERANCE[self.exact]:
-                    return attention  # type: ignore[no-any-return]
+                    return attention
         logger.warning(
             "prompts are computed once for every answer: no packed pass gives the "
             "log-probabilities of this model"

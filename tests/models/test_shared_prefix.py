@@ -123,6 +123,21 @@ def test_values_and_gradients_are_those_of_separate_rows(
     assert off.norm() < 1e-3 * whole.norm()
 
 
+@pytest.mark.parametrize("name", [n for n in CONFIGS if n != "gemma2"])
+def test_the_form_for_gpus_has_the_same_values(name: str) -> None:
+    """Values only: FlexAttention has no backward pass on a CPU."""
+    model = model_of(name)
+    ids, mask = batch()
+    shared = shared_prefix.share(ids, mask, KEPT)
+    assert shared is not None
+    with torch.no_grad():
+        wanted, entropy = stock(model, ids, mask, KEPT)
+        got, ours = shared_prefix.token_logprobs(model, shared, "flex")
+    assert ours is not None
+    assert (got - wanted).abs().max() < 1e-4
+    assert (ours - entropy)[mask[:, -KEPT:].bool()].abs().max() < 1e-4
+
+
 def test_a_batch_without_any_completion_keeps_the_loss_connected() -> None:
     model = model_of("llama")
     ids, mask = batch()
@@ -192,6 +207,11 @@ def test_sliding_windows_are_those_of_the_model(kind: str, window: int) -> None:
     assert found is not None and shared.attention == "gather"
     wanted, _ = stock(model, *batch(), KEPT)
     assert (found[0] - wanted).abs().max() < 1e-4
+    with torch.no_grad():
+        laid = shared_prefix.share(*batch(), KEPT)
+        assert laid is not None
+        values, _ = shared_prefix.token_logprobs(model, laid, "flex")
+    assert (values - wanted).abs().max() < 1e-4
     # A window that reaches less far gives something else.
     model.config.sliding_window = None
     for layer in model.model.layers:

@@ -48,6 +48,7 @@ SECTIONS = {
     "LossSpec": "`losses`",
     "GrpoSpec": "`grpo`",
     "PassRateSpec": "`grpo.pass_rate`",
+    "AlarmSpec": "`grpo.alarm`",
     "EvalSpec": "`eval`",
     "StrategySpec": "`eval.strategy`",
     "BenchSpec": "`bench`",

@@ -69,11 +69,11 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     stage = common.begin("grpo", spec, info)
     check_format(stage)
     prompts, longest, report = training_rows(stage)
-    args = config(stage, composite, longest["answer"])
+    args = arguments(stage, list(composite.weights), longest)
     shuffle = group_shuffle(stage, composite)
     if shuffle is not None:
         longest = shuffle.longest(prompts, longest, args, common.window(stage))
-    check_lengths(stage, args.max_completion_length, longest)
+        check_lengths(stage, args.max_completion_length, longest)
     written = CompletionLog(spec)
     eos = ends(stage.loaded)
     adapter = TrlRewards(composite, stage.fmt, eos_ids=eos, observe=written.see)
@@ -101,24 +101,29 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     return common.finish(trainer, stage, metrics=metrics, best=validator.best)
 
 
-def config(stage: common.Stage, composite: rewards.Composite, ideal: int) -> Any:
-    """TRL's config from a recipe; ``ideal`` is the length of the longest ideal answer."""
+def arguments(stage: common.Stage, weights: list[float], longest: Mapping[str, int]) -> Any:
+    """TRL's configuration: what the recipe says, over what this stage needs.
+
+    Raises:
+        RecipeError: as ``hf_arguments`` and ``check_lengths``.
+    """
     from trl import GRPOConfig
 
-    spec = stage.spec
-    group = int(spec.training.get("num_generations", 8))
-    chosen = spec.grpo.pass_rate
-    return common.hf_arguments(
-        spec,
+    chosen = stage.spec.grpo.pass_rate
+    group = int(stage.spec.training.get("num_generations", 8))
+    args = common.hf_arguments(
+        stage.spec,
         GRPOConfig,
         stage.out_dir,
         num_generations=group,
         per_device_train_batch_size=group,
-        max_completion_length=default_length(spec, ideal),
-        reward_weights=list(composite.weights),
+        max_completion_length=default_length(stage.spec, longest["answer"]),
+        reward_weights=weights,
         save_steps=25,
         shuffle_dataset=chosen is None or chosen.order == "none",
     )
+    check_lengths(stage, args.max_completion_length, longest)
+    return args
 
 
 def check_format(stage: common.Stage) -> None:

@@ -71,7 +71,7 @@ def prepared(spec: RecipeSpec) -> tuple[common.Stage, list[dict[str, Any]], Any,
     stage = common.begin("grpo", spec, {})
     composite = rewards.make(spec.rewards)
     rows, longest, _ = grpo_text.training_rows(stage)
-    return stage, rows, composite, grpo_text.config(stage, composite, longest["answer"])
+    return stage, rows, composite, grpo_text.arguments(stage, list(composite.weights), longest)
 
 
 def selected(spec: RecipeSpec) -> tuple[list[str], dict[str, Any]]:

@@ -71,7 +71,7 @@ def trainer_of(spec: RecipeSpec) -> tuple[Saying, dict[str, Any]]:
         ending=Ending(tokens=stage.tokens, eos=grpo_text.ends(stage.loaded)),
         model=stage.loaded.model,
         reward_funcs=adapter.functions,
-        args=grpo_text.config(stage, composite, longest["answer"]),
+        args=grpo_text.arguments(stage, list(composite.weights), longest),
         train_dataset=Dataset.from_list(rows),
         processing_class=stage.loaded.tokenizer,
     )

@@ -17,6 +17,7 @@ from trl.trainer.utils import split_tensor_dict
 from rank_rl import seeds
 from rank_rl.errors import RecipeError
 from rank_rl.training import flat_groups
+from rank_rl.training.batches import Repeated
 from rank_rl.training.flat_groups import FlatGroups
 from rank_rl.training.group_generation import Ending
 from rank_rl.training.group_rows import GroupShuffle
@@ -161,6 +162,25 @@ class GroupTrainer(GroupSampler):
         return batch
 
     # Batches
+
+    def _get_train_sampler(self, dataset: Any = None) -> Repeated:
+        """As TRL's, but drawn anew for every epoch: a resumed run goes on with its order."""
+        rows = self.train_dataset if dataset is None else dataset
+        size = self.args.generation_batch_size // self.num_generations
+        if len(rows) < size:
+            raise RecipeError(
+                f"{len(rows)} training views are less than the {size} of a batch",
+                where="training.per_device_train_batch_size",
+                remedy="lower it or gradient_accumulation_steps, or raise data.sampler.per_query",
+            )
+        return Repeated(
+            len(rows),
+            size=size,
+            times=self.num_iterations * self.args.steps_per_generation,
+            each=self.num_generations,
+            seed=self.args.seed,
+            shuffle=self.shuffle_dataset,
+        )
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """The rows of this step: whole groups together, in an order drawn from the seed."""

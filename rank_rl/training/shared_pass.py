@@ -102,7 +102,7 @@ class SharedPass:
             for attention in forms(device.type):
                 try:
                     got = self._run(model, shared, attention, device)
-                except (TypeError, RuntimeError, ValueError) as error:
+                except (TypeError, RuntimeError, ValueError, ImportError) as error:
                     logger.info("shared pass, %s: does not run here: %s", attention, error)
                     continue
                 off = _error(got, wanted)

@@ -7,14 +7,13 @@ schedules, precision and processes are transformers' own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from torch.utils.data import Sampler
 from transformers import Trainer
 
-from rank_rl import formats, seeds
+from rank_rl import formats
 from rank_rl.errors import DataError, RecipeError
 from rank_rl.losses.group import SlotGroup
 from rank_rl.models.packed import SlotLabels
@@ -22,13 +21,14 @@ from rank_rl.models.packed_attention import attending, choose, reach, slot_logit
 from rank_rl.models.packing import Encoded, PackedBatch, pack
 from rank_rl.records import Grades, View
 from rank_rl.specs import RecipeSpec
+from rank_rl.training.batches import Repeated
 from rank_rl.training.common import training_views
 
 if TYPE_CHECKING:
     import torch
 
     from rank_rl.formats.slots import SlotFormat
-    from rank_rl.training.common import Stage
+from rank_rl.training.common import Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,32 +113,6 @@ def collate(batch: Sequence[SlotExample]) -> dict[str, SlotBatch]:
     """Pack a batch of examples."""
     packed = pack([e.encoded for e in batch])
     return {"batch": SlotBatch(examples=tuple(batch), packed=packed)}
-
-
-class Repeated(Sampler):  # type: ignore[misc]
-    """Random order in runs of ``size`` indices, each run ``times`` times before the next.
-
-    The order depends on the seed and the epoch alone. What is left over in an epoch waits for
-    another one.
-    """
-
-    def __init__(self, count: int, *, size: int, times: int, seed: int) -> None:
-        self.count, self.size, self.times, self.seed = count, size, times, seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order; called by the trainer."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        order = list(range(self.count))
-        seeds.rng(self.seed, "batches", self.epoch).shuffle(order)
-        for start in range(0, self.count - self.size + 1, self.size):
-            for _ in range(self.times):
-                yield from order[start : start + self.size]
-
-    def __len__(self) -> int:
-        return self.count // self.size * self.size * self.times
 
 
 class SlotTrainer(Trainer):  # type: ignore[misc]

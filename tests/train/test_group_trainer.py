@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -201,6 +205,33 @@ def test_a_killed_run_has_the_losses_of_an_uninterrupted_one(
     assert before is not None and "checkpoint-6" not in str(before)
     grpo_text.run(spec, {})
     assert curve(spec, "loss", "grad_norm", "entropy") == whole
+
+
+def test_a_process_killed_outright_goes_on_with_the_same_losses(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    """kill -9 between two checkpoints of a real process, then the same command again."""
+    arguments = training(max_steps=30, save_steps=4)
+    spec = spec_of(recipe, training=arguments)
+    file = tmp_path / "grpo.yaml"
+    file.write_text(json.dumps(spec.model_dump(mode="json", exclude_unset=True)))
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    command = [sys.executable, "-m", "rank_rl", "grpo", str(file)]
+    out = Path(spec.run.output_dir)
+    with subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not (out / "checkpoint-8" / "trainer_state.json").exists():
+            time.sleep(0.02)
+        process.kill()
+    before = len(steps(spec))
+    assert 8 <= before < 30, "the run was to be killed on its way"
+    subprocess.run(command, env=env, check=True, capture_output=True)
+    resumed = curve(spec)
+    assert [r["step"] for r in steps(spec)] == list(range(1, 31))
+    whole = [*command, "--set", f"run.output_dir={tmp_path / 'whole'}"]
+    subprocess.run(whole, env=env, check=True, capture_output=True)
+    text = (tmp_path / "whole" / "training_log.jsonl").read_text()
+    rows = [r for r in map(json.loads, text.splitlines()) if "loss" in r]
+    assert resumed == [(r["loss"], r["grad_norm"], r["reward"]) for r in rows]
 
 
 def test_an_answer_that_closes_ends_there_and_its_end_token_is_not_trained(

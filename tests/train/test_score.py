@@ -25,7 +25,8 @@ from rank_rl.errors import DataError, ModelError, RecipeError
 from rank_rl.models.packed import PackedScorer
 from rank_rl.specs import LossSpec, RecipeSpec
 from rank_rl.training import common, score
-from rank_rl.training.slot_trainer import Repeated, SlotTrainer, collate, examples
+from rank_rl.training.batches import Repeated
+from rank_rl.training.slot_trainer import SlotTrainer, collate, examples
 
 Recipe = Callable[..., RecipeSpec]
 

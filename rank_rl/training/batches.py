@@ -1,0 +1,51 @@
+"""The order in which training rows come: drawn from the seed and the epoch alone.
+
+TRL's sampler goes on drawing from one generator, so a run that is resumed in its second epoch sees
+the rows in the order of the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch.utils.data import Sampler
+
+from rank_rl import seeds
+
+
+class Repeated(Sampler):  # type: ignore[misc]
+    """Rows in runs of ``size``, each row ``each`` times and each run ``times`` times in a row.
+
+    What is left over in an epoch waits for another one.
+
+    Args:
+        count: how many rows there are.
+        size: different rows a run.
+        times: how often a run comes before the next.
+        each: how often a row comes within a run, one after the other.
+        seed: with the epoch, what the order is drawn from.
+        shuffle: False keeps the rows as they are.
+    """
+
+    def __init__(
+        self, count: int, *, size: int, times: int, seed: int, each: int = 1, shuffle: bool = True
+    ) -> None:
+        self.count, self.size, self.times, self.each = count, size, times, each
+        self.seed, self.shuffle = seed, shuffle
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order; called by the trainer."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        order = list(range(self.count))
+        if self.shuffle:
+            seeds.rng(self.seed, "batches", self.epoch).shuffle(order)
+        for start in range(0, self.count - self.size + 1, self.size):
+            for _ in range(self.times):
+                for row in order[start : start + self.size]:
+                    yield from [row] * self.each
+
+    def __len__(self) -> int:
+        return self.count // self.size * self.size * self.times * self.each

@@ -30,6 +30,30 @@ class _Group:
     ids: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelSpan:
+    """The characters that write one place of a list, ``start`` to ``end`` (exclusive).
+
+    The separator before a label belongs to it; ``label`` is where the label itself begins, behind
+    its bracket, and the closing bracket is the last character.
+    """
+
+    start: int
+    label: int
+    end: int
+
+
+def list_spans(answer: str) -> list[LabelSpan]:
+    """What of an answer writes each place of its list; empty unless it is strictly a list."""
+    if not _STRICT.fullmatch(answer.strip(_BLANK)):
+        return []
+    spans: list[LabelSpan] = []
+    for match in _BRACKETS.finditer(answer):
+        start = spans[-1].end if spans else match.start()
+        spans.append(LabelSpan(start=start, label=match.start(1), end=match.end()))
+    return spans
+
+
 def read_list(answer: str, labels: Sequence[str], *, prose: bool) -> tuple[list[str], list[str]]:
     """Return the labels an answer lists, as written, and its issues.
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from rank_rl.formats import base, wording
-from rank_rl.formats.lists import read_list
+from rank_rl.formats.lists import LabelSpan, list_spans, read_list
 from rank_rl.records import Grades, Mode, Order, Outcome, Prompt, View
 from rank_rl.specs import FormatSpec, Spec
 
@@ -80,6 +80,25 @@ class PermutationFormat:
         issues = [*tagged.issues, *found]
         answer = Order(docids=tuple(docids)) if docids else None
         return base.finish(answer, issues, reasoning=tagged.reasoning)
+
+    def label_spans(self, text: str, view: View, *, prefill: str = "") -> tuple[LabelSpan, ...]:
+        """Where ``text`` writes each place of its list, in the order that ``parse`` reads.
+
+        Empty unless ``parse`` calls the text ok. What was prefilled is no part of ``text``: the
+        first span is cut where it begins there.
+        """
+        if self.parse(text, view, prefill=prefill).status != "ok":
+            return ()
+        tagged = base.read_tags(text, prefill, self.mode)
+        shift = tagged.start - len(prefill)
+        return tuple(
+            LabelSpan(
+                start=max(0, span.start + shift),
+                label=max(0, span.label + shift),
+                end=max(0, span.end + shift),
+            )
+            for span in list_spans(tagged.answer)
+        )
 
     def ideal(self, view: View, grades: Grades, reasoning: str = "") -> str:
         """Documents by grade behind the reasoning in its mode; ties as ``best_first`` says."""

@@ -8,7 +8,7 @@ share what the first one computes: each completion is parsed once. Imports no to
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from rank_rl.data.rows import view_of
@@ -88,8 +88,17 @@ class TrlRewards:
             ids = completion_ids[i] if completion_ids is not None else None
             # TRL keeps the completions of a prompt together, so a new row begins a new group.
             before = judged[-1] if judged and row == rows[i - 1] else None
-            judged.append(self._judge(row, text_of(completion), ids, before))
+            found = self._judge(row, text_of(completion), ids, before)
+            if before is None and judged and _together(row, rows[i - 1]):
+                # The same documents in another order: what copying earns is the row's own.
+                found = replace(found, group=judged[-1].group)
+            judged.append(found)
         return judged
+
+    @property
+    def last(self) -> tuple[list[str], list[Judged]]:
+        """Texts and judgements of the last list of completions; empty before the first."""
+        return (self._batch.texts, self._batch.judged) if self._batch else ([], [])
 
     def _judge(
         self,
@@ -163,6 +172,12 @@ class TrlRewards:
 
         function.__name__ = function.__qualname__ = name
         return function
+
+
+def _together(row: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether two rows that differ belong to one group by their column ``group``."""
+    group = row.get("group")
+    return group is not None and group == before.get("group")
 
 
 def _seen(

@@ -29,7 +29,14 @@ from rank_rl.specs.teach import (
     TeacherSpec,
     TeachSpec,
 )
-from rank_rl.specs.training import AlarmSpec, EvalSpec, GrpoSpec, LossSpec, RewardSpec
+from rank_rl.specs.training import (
+    AlarmSpec,
+    EvalSpec,
+    GrpoSpec,
+    LossSpec,
+    PassRateSpec,
+    RewardSpec,
+)
 
 __all__ = [
     "AlarmSpec",
@@ -46,6 +53,7 @@ __all__ = [
     "LossSpec",
     "ModelSpec",
     "NamedSpec",
+    "PassRateSpec",
     "PipelineSpec",
     "PipelineStage",
     "PriceSpec",

@@ -27,6 +27,39 @@ class LossSpec(NamedSpec):
     weight: float = 1.0
 
 
+class PassRateSpec(Spec):
+    """Which training rows are worth a group, by how often the start model solves them.
+
+    A row is answered ``samples`` times; an answer passes when its reward is at least ``threshold``
+    of the way from copying the order shown (0) to the best order (1). Rows whose share of passes
+    lies strictly between ``low`` and ``high`` are kept; null sets no bound. ``order`` sorts them by
+    ``order_by``: by pass rate, or by what needs no answers (nDCG of the order shown, share of
+    relevant documents, place of the first relevant one). ``file`` holds rates of an earlier run.
+    With ``samples: 0`` and no file nothing is asked and nothing left out.
+    """
+
+    samples: int = Field(default=4, ge=0)
+    threshold: float = Field(default=0.5, ge=0, le=1)
+    low: float | None = Field(default=0.0, ge=0, le=1)
+    high: float | None = Field(default=1.0, ge=0, le=1)
+    order: Literal["none", "easy_first", "hard_first"] = "none"
+    order_by: Literal["pass_rate", "shown_ndcg", "relevant_share", "best_rank"] = "pass_rate"
+    file: str | None = None
+
+    @model_validator(mode="after")
+    def _has_rates(self) -> PassRateSpec:
+        if not self.asks and self.order != "none" and self.order_by == "pass_rate":
+            raise ValueError("no pass rates to order by: set samples, file or another order_by")
+        if not self.asks and self.order == "none":
+            raise ValueError("neither pass rates nor an order: set samples, file or order")
+        return self
+
+    @property
+    def asks(self) -> bool:
+        """Whether there are pass rates."""
+        return bool(self.samples or self.file)
+
+
 class AlarmSpec(Spec):
     """When a GRPO run has gone wrong; see ``rank_rl.training.alarm`` for what is compared.
 
@@ -51,7 +84,8 @@ class AlarmSpec(Spec):
 class GrpoSpec(Spec):
     """What GRPO's policy acts through, and how a run is watched.
 
-    What follows ``flat_tries``, but for ``alarm`` and ``log_completions``, belongs to ``slots``.
+    What follows ``pass_rate``, but for ``alarm`` and ``log_completions``, belongs to ``slots``;
+    ``credit`` belongs to both policies.
 
     ``text``: answers are generated token by token, by TRL's trainer; with ``shared_prefix`` auto
     each prompt is read once for all answers of its group, in generation and in the training pass,
@@ -69,12 +103,19 @@ class GrpoSpec(Spec):
     rewards, or the weighted mean of each reward's own advantages.
 
     ``log_completions`` records answers every so many steps, ``alarm`` says when a run goes wrong.
+
+    ``credit: rank`` gives each place of a list its own advantage (Rank-GRPO, 2510.20150).
+    ``group_shuffle`` shows the documents to each answer of a group in another order; ``pass_rate``
+    leaves training rows out and sorts them.
     """
 
     policy: Literal["text", "slots"] = "text"
     shared_prefix: Literal["auto", "off"] = "auto"
     flat_groups: Literal["keep", "drop", "resample"] = "keep"
     flat_tries: int = Field(default=2, ge=1)
+    credit: Literal["answer", "rank"] = "answer"
+    group_shuffle: bool = False
+    pass_rate: PassRateSpec | None = None
     action: Literal["plackett_luce", "labels"] = "plackett_luce"
     group_size: int = Field(default=64, ge=2)
     temperature: float = Field(default=1.0, gt=0)
@@ -100,6 +141,16 @@ class GrpoSpec(Spec):
                     "aggregation normalize_then_sum scales every reward by its spread: leave "
                     "scale_advantages out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _belongs(self) -> GrpoSpec:
+        if self.policy == "slots" and (self.group_shuffle or self.pass_rate is not None):
+            raise ValueError("group_shuffle and pass_rate belong to policy text")
+        if self.policy == "slots" and self.credit == "rank" and self.action == "labels":
+            raise ValueError("credit rank needs the places of an order: action plackett_luce")
+        if self.credit == "rank" and self.aggregation == "normalize_then_sum":
+            raise ValueError("credit rank divides a sum of rewards: aggregation sum_then_normalize")
         return self
 
 

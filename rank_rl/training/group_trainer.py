@@ -20,7 +20,9 @@ from rank_rl.training import flat_groups
 from rank_rl.training.batches import Repeated
 from rank_rl.training.flat_groups import FlatGroups
 from rank_rl.training.group_generation import Ending
+from rank_rl.training.group_rows import GroupShuffle
 from rank_rl.training.group_sampler import GroupSampler
+from rank_rl.training.rank_credit import RankCredit
 from rank_rl.training.shared_pass import SharedPass
 
 BUFFER = "group_buffer_{rank}.pt"
@@ -38,6 +40,9 @@ class GroupTrainer(GroupSampler):
     Raises:
         RecipeError: flat groups are not kept, and a group is divided among processes.
     """
+
+    variants: GroupShuffle | None = None  # shows each answer of a group another order
+    credit: RankCredit | None = None  # gives tokens advantages of their own
 
     def __init__(
         self,
@@ -139,15 +144,22 @@ class GroupTrainer(GroupSampler):
         rows = [dict(self.train_dataset[i]) for i in mine for _ in range(self.num_generations)]
         self.attempt = attempt
         try:
-            batch: dict[str, Any] = super()._generate_and_score_completions(rows)
-            return batch
+            return self._scored(rows)
         finally:
             self.attempt = 0
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """As TRL's, without flat groups where the recipe says so."""
+        return self.flat.settle(self, self._scored(inputs))
+
+    def _scored(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """As TRL's, on what each answer is shown, with an advantage an answer or a token."""
+        if self.variants is not None:
+            inputs = self.variants(inputs, self.places(len(inputs)))
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        return self.flat.settle(self, batch)
+        if self.credit is not None and self.model.training:
+            batch["advantages"] = self.credit(self, inputs, batch)
+        return batch
 
     # Batches
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from rank_rl import losses, rewards, seeds
 from rank_rl.records import Completion, Order, Outcome, Scores, View
 from rank_rl.rewards.baselines import baselines
+from rank_rl.rewards.credit import Scale, assign, credited, earned
 from rank_rl.rewards.monitor import Judged, part_statistics, summary
 from rank_rl.specs import RecipeSpec
 from rank_rl.training.alarm import watchers
@@ -63,8 +64,9 @@ class Rollout:
 
     Attributes:
         actions: (G, n) an order as document positions, or a label index a document.
-        logprobs: (G,) log-probability of each action when it was drawn.
-        advantages: (G,) 0 where all actions earned the same.
+        logprobs: (G,) log-probability of each action when it was drawn; with rank-level credit
+            (G, places), that of each choice.
+        advantages: of the same shape; 0 where all actions earned the same.
         report: what to log.
     """
 
@@ -92,6 +94,7 @@ class SlotPolicy:
         self.written = written
         self.spec, self.seed, self.values = spec.grpo, spec.run.seed, tuple(values)
         self.composite = rewards.make(spec.rewards)
+        self.credited = credited(self.composite) if spec.grpo.credit == "rank" else ()
         self.supervised = losses.make(spec.losses or DEFAULT_LOSSES)
         self.held: dict[str, tuple[Rollout, int]] = {}  # with the number of uses left
 
@@ -118,11 +121,13 @@ class SlotPolicy:
         """GRPO's clipped loss of one group, and the share of actions whose gradient is clipped."""
         import torch
 
-        change = self.logprob(group, rollout.actions) - rollout.logprobs
+        change = self.chances(group, rollout.actions) - rollout.logprobs
         ratio = change.clamp(-20, 20).exp()  # where it is unbounded, exp must stay finite
         bounded = ratio.clamp(1 - self.spec.clip, 1 + self.spec.clip)
         free, cut = ratio * rollout.advantages, bounded * rollout.advantages
-        return -torch.minimum(free, cut).mean(), (cut < free).float().mean().item()
+        # Places of an order add up, as their log-probabilities do.
+        loss = -torch.minimum(free, cut).sum() / len(rollout.actions)
+        return loss, (cut < free).float().mean().item()
 
     def rollout(self, group: SlotGroup, example: SlotExample, step: int) -> Rollout:
         """Draw actions, or return those held for the remaining ``iterations`` of a view."""
@@ -139,20 +144,22 @@ class SlotPolicy:
         seed = seeds.derive(self.seed, "rollout", example.key, step)
         with torch.no_grad():
             actions = self.sample(group, torch.Generator().manual_seed(seed))
-            logprobs = self.logprob(group, actions)
+            logprobs = self.chances(group, actions)
+            whole = logprobs.sum(1) if self.credited else logprobs
         judged = self.judge(actions.tolist(), example)
         totals = [j.scored.total for j in judged]
         gains = self.gains(judged)
         report = {"reward": fmean(totals), "reward_std": pstdev(totals), **summary(judged)}
         # The entropy of the policy, estimated from the actions it drew.
-        report |= {"entropy": -logprobs.mean().item(), **part_statistics(judged, self.composite)}
+        report |= {"entropy": -whole.mean().item(), **part_statistics(judged, self.composite)}
         for name in self.composite.names:
             paid = [v for j in judged if (v := j.scored.parts[name]) is not None]
             if paid:
                 report[f"rewards/{name}/mean"] = fmean(paid)
         if self.written is not None and self.written.due:
-            self._record(example, judged, logprobs.tolist(), gains)
-        advantages = logprobs.new_tensor(gains)
+            self._record(example, judged, whole.tolist(), gains)
+        given = gains if not self.credited else self._credit(judged, gains, example)
+        advantages = logprobs.new_tensor(given)
         return Rollout(actions=actions, logprobs=logprobs, advantages=advantages, report=report)
 
     def gains(self, judged: Sequence[Judged]) -> list[float]:
@@ -192,6 +199,18 @@ class SlotPolicy:
             }
             self.written.add(row, j)
 
+    def _credit(
+        self, judged: Sequence[Judged], gains: Sequence[float], example: SlotExample
+    ) -> list[list[float]]:
+        """For each action the advantage of each choice: what is earned from its place on."""
+        view, grades, blank = example.view, example.grades, Completion(text="")
+        found = [earned(self.credited, j.scored, j.outcome, view, grades, blank) for j in judged]
+        scale: Scale = "group" if self.spec.scale_advantages else "none"
+        given = assign(found, gains, group_size=len(found), scale=scale, spread=pstdev)
+        places = min(self.spec.top_k, len(view.docids))
+        # Nothing relevant: no places, and every gain is 0.
+        return [list(c.places[:places] or [c.before] * places) for c in given]
+
     def sample(self, group: SlotGroup, generator: torch.Generator) -> torch.Tensor:
         """(G, n) actions drawn from the slots as they are, on the CPU for the same everywhere."""
         import torch
@@ -205,17 +224,26 @@ class SlotPolicy:
         drawn = torch.multinomial(probabilities, size, replacement=True, generator=generator)
         return drawn.T.to(device)
 
-    def logprob(self, group: SlotGroup, actions: torch.Tensor) -> torch.Tensor:
-        """(G,) log-probability of actions; an order counts to its ``top_k``-th place."""
+    def choices(self, group: SlotGroup, actions: torch.Tensor) -> torch.Tensor:
+        """(G, places) log-probability of each choice of an action: of the document taken at each
+        place of an order, up to ``top_k``, or of the label of each document."""
         import torch
 
         if self.spec.action == "plackett_luce":
             ordered = (group.scores / self.spec.temperature)[actions]
             remaining = ordered.flip(1).logcumsumexp(1).flip(1)
-            return (ordered - remaining)[:, : self.spec.top_k].sum(1)
+            return (ordered - remaining)[:, : self.spec.top_k]
         logprobs = (group.logits / self.spec.temperature).log_softmax(-1)
         slots = torch.arange(len(logprobs), device=actions.device)
-        return logprobs[slots, actions].sum(1)
+        return logprobs[slots, actions]
+
+    def logprob(self, group: SlotGroup, actions: torch.Tensor) -> torch.Tensor:
+        """(G,) log-probability of actions; an order counts to its ``top_k``-th place."""
+        return self.choices(group, actions).sum(1)
+
+    def chances(self, group: SlotGroup, actions: torch.Tensor) -> torch.Tensor:
+        """Log-probability of whatever has an advantage of its own: actions or their choices."""
+        return self.choices(group, actions) if self.credited else self.logprob(group, actions)
 
     def judge(self, actions: Sequence[Sequence[int]], example: SlotExample) -> list[Judged]:
         """The reward of every action of one view; what was drawn twice is judged once."""

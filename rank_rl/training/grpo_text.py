@@ -9,24 +9,28 @@ group are logged by ``rewards.adapter``. Shao et al., 2024 (GRPO).
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rank_rl import rewards, seeds
 from rank_rl.data import rows
 from rank_rl.data.annotations import told
+from rank_rl.data.curriculum import check_order
 from rank_rl.errors import ModelError, RecipeError
 from rank_rl.generation.local import STOP
 from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import Prompt, RankingTask, View
 from rank_rl.rewards.adapter import TrlRewards
 from rank_rl.specs import RecipeSpec
-from rank_rl.training import answer_head, common
+from rank_rl.training import answer_head, common, group_rows, pass_rates, rank_credit
 from rank_rl.training.alarm import watchers
 from rank_rl.training.callbacks import LogCallback, RerankCallback
 from rank_rl.training.completions import CompletionLog
 from rank_rl.training.flat_groups import FlatGroups
 from rank_rl.training.group_generation import Ending
+from rank_rl.training.group_rows import GroupShuffle
+from rank_rl.training.rank_credit import RankCredit
 
 logger = logging.getLogger(__name__)
 
@@ -63,19 +67,20 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     composite = rewards.make(spec.rewards)
     check_generation(spec.training)
     stage = common.begin("grpo", spec, info)
-    if hasattr(stage.fmt, "slot_messages"):
-        raise RecipeError(
-            "label slots are not generated as one answer",
-            where="grpo.policy",
-            expected="slots",
-        )
+    check_format(stage)
     prompts, longest, report = training_rows(stage)
     args = arguments(stage, list(composite.weights), longest)
+    shuffle = group_shuffle(stage, composite)
+    if shuffle is not None:
+        longest = shuffle.longest(prompts, longest, args, common.window(stage))
+        check_lengths(stage, args.max_completion_length, longest)
     written = CompletionLog(spec)
     eos = ends(stage.loaded)
     adapter = TrlRewards(composite, stage.fmt, eos_ids=eos, observe=written.see)
+    credit = RankCredit(adapter, stage.loaded.tokenizer) if spec.grpo.credit == "rank" else None
     validator = RerankCallback(stage)
     checkpoint = common.resume_point(stage.out_dir, spec, stage.identity())
+    prompts, chosen = pass_rates.select(stage, prompts, composite, args)
     trainer = GroupTrainer(
         ending=Ending(tokens=stage.tokens, eos=eos, stop=STOP),
         share=spec.grpo.shared_prefix == "auto",
@@ -87,10 +92,11 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
         processing_class=stage.loaded.tokenizer,
         callbacks=[validator, LogCallback(stage.out_dir), *watchers(spec), written],
     )
+    trainer.variants, trainer.credit = shuffle, credit
     validator.trainer = written.trainer = trainer
     answer_head.install(trainer, temperature=args.temperature)
     trained = common.train(trainer, stage, checkpoint)
-    metrics = {"train": dict(trained), "rows": report, **validator.summary()}
+    metrics = {"train": dict(trained), "rows": {**report, **chosen}, **validator.summary()}
     metrics["shared_prefix"] = saved(trainer)
     return common.finish(trainer, stage, metrics=metrics, best=validator.best)
 
@@ -103,6 +109,7 @@ def arguments(stage: common.Stage, weights: list[float], longest: Mapping[str, i
     """
     from trl import GRPOConfig
 
+    chosen = stage.spec.grpo.pass_rate
     group = int(stage.spec.training.get("num_generations", 8))
     args = common.hf_arguments(
         stage.spec,
@@ -113,9 +120,29 @@ def arguments(stage: common.Stage, weights: list[float], longest: Mapping[str, i
         max_completion_length=default_length(stage.spec, longest["answer"]),
         reward_weights=weights,
         save_steps=25,
+        shuffle_dataset=chosen is None or chosen.order == "none",
     )
     check_lengths(stage, args.max_completion_length, longest)
     return args
+
+
+def check_format(stage: common.Stage) -> None:
+    """The format and the keys of ``grpo`` must fit generated answers.
+
+    Raises:
+        RecipeError: they do not.
+    """
+    spec = stage.spec
+    if hasattr(stage.fmt, "slot_messages"):
+        raise RecipeError(
+            "label slots are not generated as one answer",
+            where="grpo.policy",
+            expected="slots",
+        )
+    if spec.grpo.credit == "rank":
+        rank_credit.check(spec, stage.fmt)
+    if spec.grpo.pass_rate is not None:
+        check_order(spec.grpo.pass_rate, spec.training)
 
 
 def training_rows(
@@ -129,15 +156,26 @@ def training_rows(
     pairs, report = common.training_views(stage)
     written: list[dict[str, Any]] = []
     longest = {"prompt": 0, "answer": 0}
+    draws: Counter[str] = Counter()
     for task, view in pairs:
+        draws[task.query.qid] += 1
         (row,) = rows.group_rows(task, [view], stage.fmt)
         prompt = Prompt(messages=tuple(row["prompt"]), prefill=row["prefill"])
         text, size = prompt_text(stage.tokens, prompt)
-        written.append({**row, "prompt": text})
+        group = f"{task.query.qid}#{draws[task.query.qid]}"
+        written.append({**row, "prompt": text, "group": group})
         longest["prompt"] = max(longest["prompt"], size)
         longest["answer"] = max(longest["answer"], _answer_tokens(stage, task, view, prompt))
     seeds.rng(stage.spec.run.seed, "grpo rows").shuffle(written)
     return written, longest, {**report, "rows": len(written), "longest": longest}
+
+
+def group_shuffle(stage: common.Stage, composite: rewards.Composite) -> GroupShuffle | None:
+    """What shows each answer of a group another order, where the recipe wants that."""
+    if not stage.spec.grpo.group_shuffle:
+        return None
+    group_rows.warn(composite)
+    return GroupShuffle(stage.fmt, stage.tokens, seed=stage.spec.run.seed, written=prompt_text)
 
 
 def prompt_text(tokens: ChatTokens, prompt: Prompt) -> tuple[str, int]:

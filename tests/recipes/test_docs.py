@@ -47,6 +47,7 @@ SECTIONS = {
     "RewardSpec": "`rewards`",
     "LossSpec": "`losses`",
     "GrpoSpec": "`grpo`",
+    "PassRateSpec": "`grpo.pass_rate`",
     "AlarmSpec": "`grpo.alarm`",
     "EvalSpec": "`eval`",
     "StrategySpec": "`eval.strategy`",

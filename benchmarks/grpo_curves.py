@@ -2,10 +2,10 @@
 
     python benchmarks/grpo_curves.py --data data/entailmentbank --seeds 1 2 3
 
-Arms start from the same weights (but the one without SFT) and differ from ``recipes/grpo_ablations/
-grpo.yaml`` in one setting each. Every run is ``rank-rl grpo`` in a process of its own; runs that are
-done are not repeated, killed ones go on. Writes results/grpo_curves.json (validation and training
-reward by step, of every run) and docs/grpo_curves.svg.
+Arms start from the same weights (but the one without SFT) and differ from the recipe
+``recipes/grpo_ablations/grpo.yaml`` in one setting each. Every run is ``rank-rl grpo`` in a process
+of its own; runs that are done are not repeated, killed ones go on. Writes results/grpo_curves.json
+(validation and training reward by step, of every run) and docs/grpo_curves.svg.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def slug(name: str) -> str:
 
 
 def make_pools(folder: str, out: Path, size: int = 5, relevant: int = 2) -> None:
-    """Write tasks of ``size`` candidates, at most ``relevant`` of them relevant, in BM25's order."""
+    """Write tasks of ``size`` candidates in BM25's order, at most ``relevant`` of them relevant."""
     from rank_rl import data, seeds
     from rank_rl.specs import DataSpec
 
@@ -88,8 +88,9 @@ def make_pools(folder: str, out: Path, size: int = 5, relevant: int = 2) -> None
                 {"docid": c.docid, "text": c.text, "score": float(size - i)}
                 for i, c in enumerate(shown)
             ]
-            lines.append({"qid": task.query.qid, "query": task.query.text, "split": split,
-                          "candidates": candidates, "grades": {c.docid: 1 for c in few}})  # fmt: skip
+            line = {"qid": task.query.qid, "query": task.query.text, "split": split}
+            line |= {"candidates": candidates, "grades": {c.docid: 1 for c in few}}
+            lines.append(line)
     out.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 

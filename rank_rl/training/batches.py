@@ -6,6 +6,7 @@ the rows in the order of the first.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 
 from torch.utils.data import Sampler
@@ -49,3 +50,10 @@ class Repeated(Sampler):  # type: ignore[misc]
 
     def __len__(self) -> int:
         return self.count // self.size * self.size * self.times * self.each
+
+
+def dealt(count: int, size: int, rng: random.Random) -> list[int]:
+    """An order of ``count`` rows, drawn from ``rng``, that keeps groups of ``size`` together."""
+    whole = [list(range(start, min(count, start + size))) for start in range(0, count, size)]
+    rng.shuffle(whole)
+    return [i for group in whole for i in group]

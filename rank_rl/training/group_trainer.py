@@ -17,7 +17,7 @@ from trl.trainer.utils import split_tensor_dict
 from rank_rl import seeds
 from rank_rl.errors import RecipeError
 from rank_rl.training import flat_groups
-from rank_rl.training.batches import Repeated
+from rank_rl.training.batches import Repeated, dealt
 from rank_rl.training.flat_groups import FlatGroups
 from rank_rl.training.group_generation import Ending
 from rank_rl.training.group_rows import GroupShuffle
@@ -189,28 +189,25 @@ class GroupTrainer(GroupSampler):
         every = self.args.steps_per_generation * self.num_iterations
         if self._step % every == 0 or self._buffered_inputs is None:
             batch = self._generate_and_score_completions(generation_batch)
-            order = self._dealt(len(batch["completion_ids"]))
+            rng = seeds.rng(self.args.seed, "deal", self.state.global_step, self._step)
+            order = torch.tensor(dealt(len(batch["completion_ids"]), self.num_generations, rng))
             batch = {k: v[order] if _rows(v) else v for k, v in batch.items()}
             self._buffered_inputs = split_tensor_dict(batch, self.args.steps_per_generation)
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
-    def _dealt(self, count: int) -> torch.Tensor:
-        """An order of rows that keeps the rows of a group together."""
-        size = self.num_generations
-        whole = [list(range(start, min(count, start + size))) for start in range(0, count, size)]
-        rng = seeds.rng(self.args.seed, "deal", self.state.global_step, self._step)
-        rng.shuffle(whole)
-        return torch.tensor([i for group in whole for i in group])
-
     # Checkpoints
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """As TRL's, with the completions that are still to be trained on."""
-        super()._save_checkpoint(model, trial)
-        folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
-        if self._buffered_inputs is not None and folder.is_dir():
+    def _save_rng_state(self, output_dir: str) -> None:
+        """As transformers', with the completions that are still to be trained on.
+
+        Every process comes here, before the file that makes a checkpoint complete is written.
+        """
+        super()._save_rng_state(output_dir)
+        if self._buffered_inputs is not None:
             state = {"step": self._step, "inputs": self._buffered_inputs}
-            torch.save(state, folder / BUFFER.format(rank=self.accelerator.process_index))
+            path = Path(output_dir) / BUFFER.format(rank=self.accelerator.process_index)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(state, path)
 
     def _load_optimizer_and_scheduler(self, checkpoint: Any) -> None:
         """As TRL's; generation goes on where the checkpoint was written."""

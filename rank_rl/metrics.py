@@ -9,11 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import islice
 
 
 def dcg(gains: Sequence[float], k: int = 10) -> float:
     """Discounted cumulative gain of ``gains`` in ranked order, cut at ``k``."""
-    return sum(g / math.log2(i + 2) for i, g in enumerate(gains[:k]) if g > 0)
+    cut = gains[:k]
+    return sum([g / log for g, log in zip(cut, _discounts(len(cut)), strict=True) if g > 0])
+
+
+@lru_cache(maxsize=1024)
+def _discounts(size: int) -> tuple[float, ...]:
+    """What the gains at ranks 1 … ``size`` are divided by."""
+    return tuple(math.log2(i + 2) for i in range(size))
 
 
 def ndcg(order: Sequence[str], grades: Mapping[str, int], k: int = 10) -> float:
@@ -25,7 +34,7 @@ def ndcg(order: Sequence[str], grades: Mapping[str, int], k: int = 10) -> float:
     ideal = dcg(sorted((g for g in grades.values() if g > 0), reverse=True), k)
     if ideal == 0:
         return 0.0
-    return dcg([grades.get(d, 0) for d in dict.fromkeys(order)], k) / ideal
+    return dcg([grades.get(d, 0) for d in islice(dict.fromkeys(order), k)], k) / ideal
 
 
 def expected_ndcg(scores: Mapping[str, float], grades: Mapping[str, int], k: int = 10) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from rank_rl.errors import DataError
@@ -89,7 +90,7 @@ class RankingTask:
         return tuple(c.docid for c in self.candidates)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: what rewards ask for per answer is kept
 class View:
     """The ordered candidates one prompt shows; the only place where label ↔ docid is resolved.
 
@@ -110,21 +111,37 @@ class View:
                 expected="one distinct label for each distinct document",
             )
 
-    @property
+    @cached_property
     def docids(self) -> tuple[str, ...]:
         """Docids in the order shown."""
         return tuple(c.docid for c in self.candidates)
 
     def docid(self, label: str) -> str | None:
         """Docid behind a label as the model wrote it, or None when no document bears it."""
-        return dict(zip(self.labels, self.docids, strict=True)).get(label)
+        return self._by_label.get(label)
 
     def label(self, docid: str) -> str:
         """Label under which a document is shown; KeyError when it is not in this view."""
-        return dict(zip(self.docids, self.labels, strict=True))[docid]
+        return self._by_docid[docid]
+
+    def shows(self, docid: str) -> bool:
+        """Whether a document is in this view."""
+        return docid in self._by_docid
 
     def by_first_stage(self) -> tuple[str, ...]:
         """Docids of this view in first-stage order."""
+        return self._by_first_stage
+
+    @cached_property
+    def _by_label(self) -> dict[str, str]:
+        return dict(zip(self.labels, self.docids, strict=True))
+
+    @cached_property
+    def _by_docid(self) -> dict[str, str]:
+        return dict(zip(self.docids, self.labels, strict=True))
+
+    @cached_property
+    def _by_first_stage(self) -> tuple[str, ...]:
         return tuple(c.docid for c in sorted(self.candidates, key=lambda c: (c.rank, c.docid)))
 
     def grades(self, grades: Grades) -> dict[str, int]:
@@ -220,9 +237,10 @@ class Outcome:
         """
         base = view.by_first_stage()
         if isinstance(self.answer, Order):
-            shown = set(base)
-            named = [d for d in dict.fromkeys(self.answer.docids) if d in shown]
-            return (*named, *(d for d in base if d not in set(named)))
+            named = {d: None for d in self.answer.docids if view.shows(d)}
+            if len(named) == len(base):
+                return tuple(named)
+            return (*named, *(d for d in base if d not in named))
         if isinstance(self.answer, Scores):
             values, unread = self.answer.values, set(self.answer.unread)
             floor = float("-inf")

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from rank_rl.records import View
 
@@ -53,6 +54,11 @@ def relabel(view: View, labels: Iterable[str]) -> View:
 
 def id_pattern(labels: Sequence[str]) -> str:
     """Regular expression of what a model may write as a label of this scheme, right or wrong."""
+    return _id_pattern(tuple(labels))
+
+
+@lru_cache(maxsize=256)
+def _id_pattern(labels: tuple[str, ...]) -> str:
     return r"-?[0-9]+" if all(label.isdecimal() for label in labels) else r"-?[0-9]+|[A-Za-z]{1,2}"
 
 

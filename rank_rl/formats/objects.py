@@ -21,6 +21,13 @@ _STRICT = re.compile(
     r'(?:\s*,\s*"\[\w+\][^"\\]*"\s*:\s*(?:0|[1-9][0-9]{0,8}))*\s*\}',
     re.ASCII,
 )
+# The same with the blanks of JSON alone, so that whatever it matches can be decoded; and its pairs.
+_EXACT = re.compile(
+    r'\{[ \t\r\n]*"\[[^"\\]*"[ \t\r\n]*:[ \t\r\n]*(?:0|[1-9][0-9]{0,8})'
+    r'(?:[ \t\r\n]*,[ \t\r\n]*"\[[^"\\]*"[ \t\r\n]*:[ \t\r\n]*(?:0|[1-9][0-9]{0,8}))*'
+    r"[ \t\r\n]*\}"
+)
+_PAIR = re.compile(r'"([^"\\]*)"[ \t\r\n]*:[ \t\r\n]*([0-9]+)')
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 _BLANK = " \t\r\n"
 _ATTEMPTS = 20
@@ -60,8 +67,29 @@ def read_scores(
     """
     plain = ascii_form(answer).strip(_BLANK)
     issues = [] if plain == answer.strip(_BLANK) else ["non_ascii"]
+    exact = _faultless(plain, keys, maximum)
+    if exact is not None:
+        return exact, issues
+    return _general(plain, keys, maximum, issues)
+
+
+def _faultless(plain: str, keys: Mapping[str, str], maximum: int) -> dict[str, float] | None:
+    """The scores of an object that keeps every rule, None for any other text."""
+    if not _EXACT.fullmatch(plain):
+        return None
+    pairs = _PAIR.findall(plain)
+    if [key for key, _ in pairs] != [ascii_form(key) for key in keys.values()]:
+        return None
+    scores = [int(number) for _, number in pairs]
+    return dict(zip(keys, map(float, scores), strict=True)) if max(scores) <= maximum else None
+
+
+def _general(
+    plain: str, keys: Mapping[str, str], maximum: int, issues: list[str]
+) -> tuple[dict[str, float], list[str]]:
+    """The scores of any text, and ``issues`` with what is wrong with it."""
     pairs, found = _pairs(plain, keys)
-    issues += found
+    issues = [*issues, *found]
     scores: dict[str, float] = {}
     for key, value in pairs:
         label, fault = _label(key, keys)

@@ -45,11 +45,17 @@ def expected_ndcg(scores: Mapping[str, float], grades: Mapping[str, int], k: int
     tiers: dict[float, list[float]] = {}
     for docid, score in scores.items():
         tiers.setdefault(score, []).append(max(0, grades.get(docid, 0)))
+    return dcg(expected_gains([tiers[s] for s in sorted(tiers, reverse=True)], k), k) / ideal
+
+
+def expected_gains(tiers: Sequence[Sequence[float]], k: int) -> list[float]:
+    """Gain expected at each rank down to ``k`` or a little below, given those of tied documents."""
     gains: list[float] = []
-    for score in sorted(tiers, reverse=True):
-        tier = tiers[score]
-        gains += [sum(tier) / len(tier)] * len(tier)
-    return dcg(gains, k) / ideal
+    for tier in tiers:
+        if len(gains) >= k:
+            break
+        gains += tier if len(tier) == 1 else [sum(tier) / len(tier)] * len(tier)
+    return gains
 
 
 def reciprocal_rank(order: Sequence[str], grades: Mapping[str, int], k: int = 10) -> float:

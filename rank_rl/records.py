@@ -7,7 +7,7 @@ place, ``View``. An ``Outcome`` is what a parser made of a completion and is nev
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -120,13 +120,21 @@ class View:
         """Docid behind a label as the model wrote it, or None when no document bears it."""
         return self._by_label.get(label)
 
+    def behind(self, labels: Iterable[str]) -> list[str | None]:
+        """Docids behind labels, as ``docid`` gives them one by one."""
+        return list(map(self._by_label.get, labels))
+
     def label(self, docid: str) -> str:
         """Label under which a document is shown; KeyError when it is not in this view."""
         return self._by_docid[docid]
 
-    def shows(self, docid: str) -> bool:
-        """Whether a document is in this view."""
-        return docid in self._by_docid
+    def ordered(self, docids: Iterable[str]) -> tuple[str, ...]:
+        """All documents of this view: those named, once each, then the others by first stage."""
+        named, shown = dict.fromkeys(docids), self._by_docid
+        if named.keys() == shown.keys():
+            return tuple(named)
+        found = [d for d in named if d in shown]
+        return (*found, *(d for d in self.by_first_stage() if d not in named))
 
     def by_first_stage(self) -> tuple[str, ...]:
         """Docids of this view in first-stage order."""
@@ -235,12 +243,9 @@ class Outcome:
         unread ones keep their first-stage positions, tied scores are broken by first-stage rank,
         a failed outcome is the first-stage order (the caller counts it).
         """
-        base = view.by_first_stage()
         if isinstance(self.answer, Order):
-            named = {d: None for d in self.answer.docids if view.shows(d)}
-            if len(named) == len(base):
-                return tuple(named)
-            return (*named, *(d for d in base if d not in named))
+            return view.ordered(self.answer.docids)
+        base = view.by_first_stage()
         if isinstance(self.answer, Scores):
             values, unread = self.answer.values, set(self.answer.unread)
             floor = float("-inf")

@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from rank_rl.formats.labels import ascii_form, id_pattern
@@ -21,13 +22,7 @@ _STRICT = re.compile(
     r'(?:\s*,\s*"\[\w+\][^"\\]*"\s*:\s*(?:0|[1-9][0-9]{0,8}))*\s*\}',
     re.ASCII,
 )
-# The same with the blanks of JSON alone, so that whatever it matches can be decoded; and its pairs.
-_EXACT = re.compile(
-    r'\{[ \t\r\n]*"\[[^"\\]*"[ \t\r\n]*:[ \t\r\n]*(?:0|[1-9][0-9]{0,8})'
-    r'(?:[ \t\r\n]*,[ \t\r\n]*"\[[^"\\]*"[ \t\r\n]*:[ \t\r\n]*(?:0|[1-9][0-9]{0,8}))*'
-    r"[ \t\r\n]*\}"
-)
-_PAIR = re.compile(r'"([^"\\]*)"[ \t\r\n]*:[ \t\r\n]*([0-9]+)')
+_GIVEN = re.compile(r": (0|[1-9][0-9]{0,8})(?=[,}])")
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 _BLANK = " \t\r\n"
 _ATTEMPTS = 20
@@ -74,14 +69,19 @@ def read_scores(
 
 
 def _faultless(plain: str, keys: Mapping[str, str], maximum: int) -> dict[str, float] | None:
-    """The scores of an object that keeps every rule, None for any other text."""
-    if not _EXACT.fullmatch(plain):
+    """The scores of an object written just as the ideal answer is, None for any other text."""
+    numbers = _GIVEN.findall(plain)
+    if len(numbers) != len(keys) or plain != _template(tuple(keys.values())) % tuple(numbers):
         return None
-    pairs = _PAIR.findall(plain)
-    if [key for key, _ in pairs] != [ascii_form(key) for key in keys.values()]:
-        return None
-    scores = [int(number) for _, number in pairs]
-    return dict(zip(keys, map(float, scores), strict=True)) if max(scores) <= maximum else None
+    scores = [float(number) for number in numbers]
+    return dict(zip(keys, scores, strict=True)) if max(scores) <= maximum else None
+
+
+@lru_cache(maxsize=256)
+def _template(keys: tuple[str, ...]) -> str:
+    """The object of these keys with a ``%s`` for each score."""
+    pairs = (f'"{ascii_form(key)}": '.replace("%", "%%") + "%s" for key in keys)
+    return f"{{{', '.join(pairs)}}}"
 
 
 def _general(

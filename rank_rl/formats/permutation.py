@@ -121,9 +121,11 @@ def read_order(answer: str, view: View, wanted: int, *, prose: bool) -> tuple[li
         issues: those of ``lists``, ``out_of_range``, ``duplicate``, ``missing``, ``too_long``.
     """
     written, issues = read_list(answer, view.labels, prose=prose)
+    found = view.behind(written)
+    if len(set(found)) == len(found) == wanted and None not in found:
+        return [docid for docid in found if docid is not None], issues
     docids: dict[str, None] = {}
-    for label in written:
-        docid = view.docid(label)
+    for docid in found:
         if docid is None:
             issues.append("out_of_range")
         elif docid in docids:

@@ -86,8 +86,9 @@ class ScoresFormat:
         issues = [*tagged.issues, *issues]
         if not scores:
             return base.finish(None, [*issues, "no_scores"], reasoning=tagged.reasoning)
-        by_label = dict(zip(view.labels, view.docids, strict=True))
-        values = {by_label[label]: score for label, score in scores.items()}
+        values = {
+            d: v for d, v in zip(view.behind(scores), scores.values(), strict=True) if d is not None
+        }
         return base.finish(Scores(values=values), issues, reasoning=tagged.reasoning)
 
     def ideal(self, view: View, grades: Grades, reasoning: str = "") -> str:

@@ -7,15 +7,16 @@ share what the first one computes: each completion is parsed once. Imports no to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from rank_rl.data.rows import view_of
 from rank_rl.formats.base import Format
-from rank_rl.records import Completion, Grades, Scores, View
+from rank_rl.records import Completion, Outcome, Scores, View
 from rank_rl.rewards.baselines import Baselines, baselines
 from rank_rl.rewards.compose import Composite
+from rank_rl.rewards.gold import Gold
 from rank_rl.rewards.monitor import Judged, summary
 from rank_rl.strategies.oracle import Kind
 
@@ -29,6 +30,19 @@ class _Batch:
     completions: Sequence[Any]
     texts: list[str]
     judged: list[Judged]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Group:
+    """The completions of one prompt: what they share, and what was judged so far."""
+
+    view: View
+    gold: Gold
+    prefill: str
+    baselines: Baselines
+    identity: object = field(default_factory=object)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    judged: dict[tuple[str, int, bool | None], Judged] = field(default_factory=dict)
 
 
 class TrlRewards:
@@ -61,46 +75,55 @@ class TrlRewards:
         columns: Mapping[str, Any],
     ) -> list[Judged]:
         """Parse and reward a batch of completions, each with its row of columns."""
-        rows = rows_of(columns, len(completions))
+        lists = lists_of(columns, len(completions))
         judged: list[Judged] = []
-        for i, (row, completion) in enumerate(zip(rows, completions, strict=True)):
-            ids = completion_ids[i] if completion_ids is not None else None
+        group: _Group | None = None
+        for i, completion in enumerate(completions):
             # TRL keeps the completions of a prompt together, so a new row begins a new group.
-            before = judged[-1] if judged and row == rows[i - 1] else None
-            judged.append(self._judge(row, text_of(completion), ids, before))
+            if group is None or not _repeats(lists.values(), i):
+                group = self._group({name: values[i] for name, values in lists.items()})
+            ids = completion_ids[i] if completion_ids is not None else None
+            judged.append(self._judge(group, text_of(completion), ids))
         return judged
 
-    def _judge(
-        self,
-        row: Mapping[str, Any],
-        text: str,
-        ids: Sequence[int] | None,
-        before: Judged | None,
-    ) -> Judged:
-        """Parse and reward one completion; ``before`` is the last one of the same group."""
+    def _group(self, row: Mapping[str, Any]) -> _Group:
+        """The group of a row, with what copy and ideal earn with the format's kind of answer."""
         view, grades = view_of(row)
+        gold = Gold(view, grades)
+        ideal = self.fmt.parse(self.fmt.ideal(view, gold), view).answer
+        kind: Kind = "scores" if isinstance(ideal, Scores) else "order"
+        return _Group(
+            view=view,
+            gold=gold,
+            prefill=row.get("prefill") or "",
+            baselines=baselines(self.composite, view, gold, kind),
+        )
+
+    def _judge(self, group: _Group, text: str, ids: Sequence[int] | None) -> Judged:
+        """Parse and reward one completion; what a group says twice is judged once."""
         truncated = None
         if self.eos_ids and ids is not None:
             truncated = len(ids) == 0 or ids[-1] not in self.eos_ids
+        size = len(ids) if ids is not None else 0
+        known = group.judged.get((text, size, truncated))
+        if known is not None:
+            return known
         completion = Completion(
-            text=text,
-            finish="length" if truncated else "stop",
-            completion_tokens=len(ids) if ids is not None else 0,
+            text=text, finish="length" if truncated else "stop", completion_tokens=size
         )
-        outcome = self.fmt.parse(text, view, prefill=row.get("prefill") or "")
-        return Judged(
-            group=before.group if before else object(),
+        outcome = group.outcomes.get(text)
+        if outcome is None:
+            outcome = self.fmt.parse(text, group.view, prefill=group.prefill)
+            group.outcomes[text] = outcome
+        judged = Judged(
+            group=group.identity,
             outcome=outcome,
-            scored=self.composite(outcome, view, grades, completion),
-            baselines=before.baselines if before else self._baselines(view, grades),
+            scored=self.composite(outcome, group.view, group.gold, completion),
+            baselines=group.baselines,
             truncated=truncated,
         )
-
-    def _baselines(self, view: View, grades: Grades) -> Baselines:
-        """What copy and ideal earn with the kind of answer that the format gives."""
-        ideal = self.fmt.parse(self.fmt.ideal(view, grades), view).answer
-        kind: Kind = "scores" if isinstance(ideal, Scores) else "order"
-        return baselines(self.composite, view, grades, kind)
+        group.judged[text, size, truncated] = judged
+        return judged
 
     def _shared(
         self,
@@ -141,10 +164,15 @@ class TrlRewards:
         return function
 
 
-def rows_of(columns: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
-    """Turn TRL's keyword lists back into rows; what is not one list value a row is left out."""
-    lists = {k: v for k, v in columns.items() if isinstance(v, list) and len(v) == count}
-    return [{k: v[i] for k, v in lists.items()} for i in range(count)]
+def lists_of(columns: Mapping[str, Any], count: int) -> dict[str, list[Any]]:
+    """The columns among TRL's keywords: lists with one value a completion."""
+    return {k: v for k, v in columns.items() if isinstance(v, list) and len(v) == count}
+
+
+def _repeats(lists: Iterable[Sequence[Any]], i: int) -> bool:
+    """Whether row ``i`` of the columns equals the one before it."""
+    # TRL repeats the very objects of a row, so that hardly anything is compared.
+    return all([v[i] is v[i - 1] or v[i] == v[i - 1] for v in lists])
 
 
 def text_of(completion: Any) -> str:

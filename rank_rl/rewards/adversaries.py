@@ -131,9 +131,7 @@ def exchanges(view: View, grades: Grades, write: Writer, *, better: bool) -> Ite
                 yield write(name, view, by_rank(order))
 
 
-def broken(
-    fmt: Format, view: View, grades: Grades, reasoning: str = REASONING
-) -> list[Answered]:
+def broken(fmt: Format, view: View, grades: Grades, reasoning: str = REASONING) -> list[Answered]:
     """Texts that break the format, most of them around the ideal answer; all must be refused."""
     graded = view.grades(grades)
     best = sorted(view.by_first_stage(), key=lambda d: -graded[d])

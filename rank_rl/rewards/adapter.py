@@ -172,7 +172,7 @@ def lists_of(columns: Mapping[str, Any], count: int) -> dict[str, list[Any]]:
 def _repeats(lists: Iterable[Sequence[Any]], i: int) -> bool:
     """Whether row ``i`` of the columns equals the one before it."""
     # TRL repeats the very objects of a row, so that hardly anything is compared.
-    return all([v[i] is v[i - 1] or v[i] == v[i - 1] for v in lists])
+    return not any(v[i] is not v[i - 1] and v[i] != v[i - 1] for v in lists)
 
 
 def text_of(completion: Any) -> str:

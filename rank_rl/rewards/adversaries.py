@@ -12,7 +12,17 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from rank_rl.formats.base import Format
-from rank_rl.records import Completion, Grades, Order, Outcome, Scores, View
+from rank_rl.records import (
+    Candidate,
+    Completion,
+    Grades,
+    Order,
+    Outcome,
+    Query,
+    Scores,
+    View,
+    numbered,
+)
 
 REASONING = "The last one shown says nothing about it; [1] is the nearest, then [2]."
 PADDING = "The documents are all very interesting. " * 20
@@ -76,6 +86,37 @@ def outcome_writer(values: Sequence[float] | None) -> Writer:
     return write
 
 
+def cases(size: int) -> list[tuple[View, dict[str, int]]]:
+    """Views of ``size`` made-up documents with grades that collections have few of.
+
+    One relevant document at the top, in the middle and at the end; two that differ in grade, the
+    better one first and last; many, of several grades; the best order shown already.
+    """
+    n, half = size, size // 2
+    grades = {
+        "one at the top": {0: 1},
+        "one in the middle": {half: 1},
+        "one at the end": {n - 1: 1},
+        "two, better first": {0: 3, half: 1},
+        "two, better last": {half: 1, n - 1: 3},
+        "every other one": dict.fromkeys(range(1, n, 2), 1),
+        "many grades": {i: (i * 7 + 3) % 4 for i in range(n)},
+        "best order already": {i: max(0, 3 - i) for i in range(n - 1)},
+    }
+    # Shown is not the order of the first stage, which unread and left out documents fall back to.
+    ranks = [(i * 3 + 1) % n + 1 if n % 3 else i + 1 for i in range(n)]
+    found = []
+    for name, graded in grades.items():
+        docs = [
+            Candidate(docid=f"d{i}", text=f"Words about {i}.", rank=r, score=1.0 / r)
+            for i, r in enumerate(ranks)
+        ]
+        known = {f"d{i}": grade for i, grade in graded.items() if grade}
+        if 0 < len(known) < n:
+            found.append((numbered(Query(qid=f"made up: {name}", text="what?"), docs), known))
+    return found
+
+
 def prefill_of(fmt: Format, view: View) -> str:
     """What the assistant's turn begins with when a view is asked.
 
@@ -98,8 +139,10 @@ def valid(view: View, grades: Grades, write: Writer) -> list[Answered]:
     """
     graded = view.grades(grades)
     best = sorted(view.by_first_stage(), key=lambda d: -graded[d])
-    shown, top = list(view.docids), best[0]
-    others = [d for d in shown if d != top]
+    shown = list(view.docids)
+    # Documents of equal grade stay in the order shown, on which measures (RBO) may differ.
+    worst = sorted(shown, key=lambda d: graded[d])
+    tops = [d for d in shown if graded[d] == graded[best[0]]]
     ideal = write("ideal", view, by_rank(best))
     if isinstance(ideal.outcome.answer, Scores):
         # Scores say grades, ties included; ranks would claim differences that do not exist.
@@ -107,10 +150,10 @@ def valid(view: View, grades: Grades, write: Writer) -> list[Answered]:
     answers = [
         write("copy", view, by_rank(shown)),
         ideal,
-        write("worst order", view, by_rank(best[::-1])),
+        write("worst order", view, by_rank(worst)),
         write("reverse of the order shown", view, by_rank(shown[::-1])),
-        write("best document last", view, by_rank([*others, top])),
-        write("best document first", view, by_rank([top, *others])),
+        write("best document last", view, by_rank(sorted(shown, key=lambda d: d == tops[-1]))),
+        write("best document first", view, by_rank(sorted(shown, key=lambda d: d != tops[0]))),
     ]
     if isinstance(ideal.outcome.answer, Scores):
         answers.append(write("all scores tied", view, dict.fromkeys(shown, 1)))

@@ -154,17 +154,16 @@ def rows_of(report: Report) -> list[dict[str, Any]]:
         named.setdefault(paid.answered.name, []).append(paid)
     blamed: dict[str, list[str]] = {}
     for b in report.breaks:
-        name = (b.higher if b.rule == "copy < better" else b.lower).answered.name
-        blamed.setdefault(name, []).append(b.rule)
-    rows = []
-    for name, paid in named.items():
-        totals = [p.total for p in paid]
-        issues = dict.fromkeys(i for p in paid for i in p.answered.outcome.issues)
+        blamed.setdefault(b.named, []).append(b.rule)
+    rows: list[dict[str, Any]] = []
+    for name, same in named.items():
+        totals = [p.total for p in same]
+        issues = dict.fromkeys(i for p in same for i in p.answered.outcome.issues)
         rows.append(
             {
                 "answer": name,
-                "level": _counted([p.level for p in paid]),
-                "parsed": _counted([p.answered.outcome.status for p in paid]),
+                "level": _counted([p.level for p in same]),
+                "parsed": _counted([p.answered.outcome.status for p in same]),
                 "issues": ", ".join(issues),
                 "mean": fmean(totals),
                 "min": min(totals),
@@ -172,7 +171,7 @@ def rows_of(report: Report) -> list[dict[str, Any]]:
                 "verdict": "; ".join(dict.fromkeys(blamed.get(name, ["ok"]))),
             }
         )
-    order = {name: LEVELS.index(paid[0].level) for name, paid in named.items()}
+    order = {name: LEVELS.index(same[0].level) for name, same in named.items()}
     return sorted(rows, key=lambda row: (order[str(row["answer"])], row["mean"]))
 
 

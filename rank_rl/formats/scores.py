@@ -86,9 +86,11 @@ class ScoresFormat:
         issues = [*tagged.issues, *issues]
         if not scores:
             return base.finish(None, [*issues, "no_scores"], reasoning=tagged.reasoning)
-        values = {
-            d: v for d, v in zip(view.behind(scores), scores.values(), strict=True) if d is not None
-        }
+        docids = view.docids
+        if tuple(scores) != view.labels:
+            by_label = dict(zip(view.labels, view.docids, strict=True))
+            docids = tuple(by_label[label] for label in scores)
+        values = dict(zip(docids, scores.values(), strict=True))
         return base.finish(Scores(values=values), issues, reasoning=tagged.reasoning)
 
     def ideal(self, view: View, grades: Grades, reasoning: str = "") -> str:

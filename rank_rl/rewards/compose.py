@@ -114,7 +114,8 @@ class Composite:
         """Return the total and the parts of one answer."""
         gold = Gold.of(view, grades)  # all parts look at the same view and grades
         raw = {p.name: p.reward(outcome, view, gold, completion) for p in self.parts}
-        paid = {p.name: _gated(p, raw) for p in self.parts}
+        gated = any(p.gate is not None for p in self.parts)
+        paid = {p.name: _gated(p, raw) for p in self.parts} if gated else raw
         total = sum([p.weight * (paid[p.name] or 0.0) for p in self.parts])
         events = [
             f"{p.name}_{event}"

@@ -3,15 +3,15 @@
 Answers are compared within one view only, and valid ones only where one is better beyond doubt:
 it has at least as many documents of every grade or above within every depth, and somewhere more,
 and puts no two documents of equal grade the other way round. So nDCG, recall and overlap must
-agree about them whatever their cut-off; other valid answers are of level ``mixed``. A tie is no break where
-no order is paid differently by a part (a cut-off, a saturated recall); it becomes one when no view
-at all tells two levels apart. Pure: no model, no data, no printing.
+agree about them whatever their cut-off; other valid answers are of level ``mixed``. A tie of valid
+answers is no break, as a reward may cut off or be saturated; it becomes one when no view at all
+tells two levels apart. Pure: no model, no data, no printing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from rank_rl.formats.base import Format
@@ -65,6 +65,11 @@ class Break:
     queries: int
     of: int
     remedy: str
+
+    @property
+    def named(self) -> str:
+        """Name of the answer that a table shows the break at; the copy is only compared with."""
+        return (self.higher if self.rule == "copy < better" else self.lower).answered.name
 
     @property
     def excess(self) -> float:
@@ -241,25 +246,15 @@ def _copies(paid: Sequence[Paid]) -> dict[int, Paid]:
 
 
 def _gathered(found: Sequence[Break], paid: Sequence[Paid]) -> list[Break]:
-    """One break for each rule and pair of names' lower side: the one that is furthest off."""
+    """One break for each rule and answer: the one that is furthest off."""
     groups: dict[tuple[str, str], list[Break]] = {}
     for b in found:
-        name = b.higher if b.rule == "copy < better" else b.lower
-        groups.setdefault((b.rule, name.answered.name), []).append(b)
+        groups.setdefault((b.rule, b.named), []).append(b)
     views = {name: len([p for p in paid if p.answered.name == name]) for _, name in groups}
     gathered = []
-    for (rule, name), same in groups.items():
-        worst = max(same, key=lambda b: b.excess)
-        gathered.append(
-            Break(
-                rule=rule,
-                lower=worst.lower,
-                higher=worst.higher,
-                queries=len(same),
-                of=views[name],
-                remedy=worst.remedy,
-            )
-        )
+    for (_, name), same in groups.items():
+        furthest = max(same, key=lambda b: b.excess)
+        gathered.append(replace(furthest, queries=len(same), of=views[name]))
     return sorted(gathered, key=lambda b: (b.rule != "malformed < worse", -b.excess))
 
 

@@ -55,7 +55,9 @@ def test_a_broken_recipe_names_answers_query_and_remedy(recipe: str) -> None:
 
 
 def test_json(recipe: str) -> None:
-    status, said, _ = invoke(recipe, "--views", "0", "--json", "--set", "rewards=[{name: ndcg}]")
+    status, said, _ = invoke(
+        recipe, "--views", "0", "--json", "--set", "rewards=[{name: ndcg_gain}]"
+    )
     found = json.loads(said)
     assert status == 1
     assert not found["clean"]
@@ -110,7 +112,7 @@ def test_check_shows_the_result(recipe: str) -> None:
     good = CliRunner().invoke(app, ["check", recipe, *model])
     assert good.exit_code == 0, good.stderr
     assert "malformed < worse than the input < copy < better holds on" in good.stdout
-    bad = CliRunner().invoke(app, ["check", recipe, *model, "--set", "rewards=[{name: ndcg}]"])
+    bad = CliRunner().invoke(app, ["check", recipe, *model, "--set", "rewards=[{name: ndcg_gain}]"])
     assert bad.exit_code == 0
     assert "is broken in" in bad.stdout
     assert "see rank-rl lint-rewards" in bad.stdout

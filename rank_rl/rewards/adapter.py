@@ -172,7 +172,10 @@ def lists_of(columns: Mapping[str, Any], count: int) -> dict[str, list[Any]]:
 def _repeats(lists: Iterable[Sequence[Any]], i: int) -> bool:
     """Whether row ``i`` of the columns equals the one before it."""
     # TRL repeats the very objects of a row, so that hardly anything is compared.
-    return not any(v[i] is not v[i - 1] and v[i] != v[i - 1] for v in lists)
+    for values in lists:
+        if values[i] is not values[i - 1] and values[i] != values[i - 1]:
+            return False
+    return True
 
 
 def text_of(completion: Any) -> str:

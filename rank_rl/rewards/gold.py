@@ -8,7 +8,7 @@ before them, done. It holds for one view and must not be changed.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 from rank_rl import metrics
@@ -107,11 +107,17 @@ class Gold(dict[str, int]):
         """Grades of the documents shown, best first, those of tied documents together."""
         self._turn_to(outcome)
         if not self._tiers and isinstance(outcome.answer, Scores):
-            given, tied = outcome.answer.values, dict[float, list[int]]()
+            given: Mapping[str, float] = outcome.answer.values
+            tied: dict[float, list[int]] = {}
             for docid, grade in self.graded.items():
                 score = given.get(docid, -math.inf)
                 # Of all numbers only NaN differs from itself; it comes last, as in ``clean``.
-                tied.setdefault(score if score == score else -math.inf, []).append(grade)
+                if score != score:
+                    score = -math.inf
+                if score in tied:
+                    tied[score].append(grade)
+                else:
+                    tied[score] = [grade]
             self._tiers = [tied[score] for score in sorted(tied, reverse=True)]
         elif not self._tiers:
             self._tiers = [[self.graded[d]] for d in self.order(outcome)]

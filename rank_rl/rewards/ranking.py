@@ -100,6 +100,9 @@ class NdcgGain:
         gold = Gold.of(view, grades)
         if not gold.found or not valid(outcome):
             return ()
+        # No answer of at least the quality shown is cut, so most need no second look.
+        if gold.quality(outcome, self.k) >= gold.shown_ndcg(self.k) < 1.0 - 1e-6:
+            return ()
         gain, defined = self._gain(outcome, gold)
         if not defined:
             return ("undefined",)

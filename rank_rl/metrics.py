@@ -9,11 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import islice
 
 
 def dcg(gains: Sequence[float], k: int = 10) -> float:
     """Discounted cumulative gain of ``gains`` in ranked order, cut at ``k``."""
-    return sum(g / math.log2(i + 2) for i, g in enumerate(gains[:k]) if g > 0)
+    cut = gains[:k]
+    return sum([g / log for g, log in zip(cut, _discounts(len(cut)), strict=True) if g > 0])
+
+
+@lru_cache(maxsize=1024)
+def _discounts(size: int) -> tuple[float, ...]:
+    """What the gains at ranks 1 … ``size`` are divided by."""
+    return tuple(math.log2(i + 2) for i in range(size))
 
 
 def ndcg(order: Sequence[str], grades: Mapping[str, int], k: int = 10) -> float:
@@ -25,7 +34,7 @@ def ndcg(order: Sequence[str], grades: Mapping[str, int], k: int = 10) -> float:
     ideal = dcg(sorted((g for g in grades.values() if g > 0), reverse=True), k)
     if ideal == 0:
         return 0.0
-    return dcg([grades.get(d, 0) for d in dict.fromkeys(order)], k) / ideal
+    return dcg([grades.get(d, 0) for d in islice(dict.fromkeys(order), k)], k) / ideal
 
 
 def expected_ndcg(scores: Mapping[str, float], grades: Mapping[str, int], k: int = 10) -> float:
@@ -36,11 +45,17 @@ def expected_ndcg(scores: Mapping[str, float], grades: Mapping[str, int], k: int
     tiers: dict[float, list[float]] = {}
     for docid, score in scores.items():
         tiers.setdefault(score, []).append(max(0, grades.get(docid, 0)))
+    return dcg(expected_gains([tiers[s] for s in sorted(tiers, reverse=True)], k), k) / ideal
+
+
+def expected_gains(tiers: Sequence[Sequence[float]], k: int) -> list[float]:
+    """Gain expected at each rank down to ``k`` or a little below, given those of tied documents."""
     gains: list[float] = []
-    for score in sorted(tiers, reverse=True):
-        tier = tiers[score]
-        gains += [sum(tier) / len(tier)] * len(tier)
-    return dcg(gains, k) / ideal
+    for tier in tiers:
+        if len(gains) >= k:
+            break
+        gains += tier if len(tier) == 1 else [sum(tier) / len(tier)] * len(tier)
+    return gains
 
 
 def reciprocal_rank(order: Sequence[str], grades: Mapping[str, int], k: int = 10) -> float:

@@ -7,8 +7,9 @@ place, ``View``. An ``Outcome`` is what a parser made of a completion and is nev
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from rank_rl.errors import DataError
@@ -89,7 +90,7 @@ class RankingTask:
         return tuple(c.docid for c in self.candidates)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: what rewards ask for per answer is kept
 class View:
     """The ordered candidates one prompt shows; the only place where label ↔ docid is resolved.
 
@@ -110,21 +111,45 @@ class View:
                 expected="one distinct label for each distinct document",
             )
 
-    @property
+    @cached_property
     def docids(self) -> tuple[str, ...]:
         """Docids in the order shown."""
         return tuple(c.docid for c in self.candidates)
 
     def docid(self, label: str) -> str | None:
         """Docid behind a label as the model wrote it, or None when no document bears it."""
-        return dict(zip(self.labels, self.docids, strict=True)).get(label)
+        return self._by_label.get(label)
+
+    def behind(self, labels: Iterable[str]) -> list[str | None]:
+        """Docids behind labels, as ``docid`` gives them one by one."""
+        return list(map(self._by_label.get, labels))
 
     def label(self, docid: str) -> str:
         """Label under which a document is shown; KeyError when it is not in this view."""
-        return dict(zip(self.docids, self.labels, strict=True))[docid]
+        return self._by_docid[docid]
+
+    def ordered(self, docids: Iterable[str]) -> tuple[str, ...]:
+        """All documents of this view: those named, once each, then the others by first stage."""
+        named, shown = dict.fromkeys(docids), self._by_docid
+        if named.keys() == shown.keys():
+            return tuple(named)
+        found = [d for d in named if d in shown]
+        return (*found, *(d for d in self.by_first_stage() if d not in named))
 
     def by_first_stage(self) -> tuple[str, ...]:
         """Docids of this view in first-stage order."""
+        return self._by_first_stage
+
+    @cached_property
+    def _by_label(self) -> dict[str, str]:
+        return dict(zip(self.labels, self.docids, strict=True))
+
+    @cached_property
+    def _by_docid(self) -> dict[str, str]:
+        return dict(zip(self.docids, self.labels, strict=True))
+
+    @cached_property
+    def _by_first_stage(self) -> tuple[str, ...]:
         return tuple(c.docid for c in sorted(self.candidates, key=lambda c: (c.rank, c.docid)))
 
     def grades(self, grades: Grades) -> dict[str, int]:
@@ -218,11 +243,9 @@ class Outcome:
         unread ones keep their first-stage positions, tied scores are broken by first-stage rank,
         a failed outcome is the first-stage order (the caller counts it).
         """
-        base = view.by_first_stage()
         if isinstance(self.answer, Order):
-            shown = set(base)
-            named = [d for d in dict.fromkeys(self.answer.docids) if d in shown]
-            return (*named, *(d for d in base if d not in set(named)))
+            return view.ordered(self.answer.docids)
+        base = view.by_first_stage()
         if isinstance(self.answer, Scores):
             values, unread = self.answer.values, set(self.answer.unread)
             floor = float("-inf")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import rank_rl
-from rank_rl.cli import check, rerank, run, stages, teach
+from rank_rl.cli import check, lint, rerank, run, stages, teach
 from rank_rl.cli.boundary import Boundary
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 
 app.command("check")(check.check)
+app.command("lint-rewards")(lint.lint_rewards)
 app.command("teach", help=teach.HELP)(teach.teach)
 for _stage in stages.STAGES:
     app.command(_stage, help=stages.STAGES[_stage])(stages.command(_stage))

@@ -58,6 +58,7 @@ def check(
         return
     counter = token_counter(spec.model.name)
     _prompt(views[0], tasks, fmt, spec, counter[0])
+    _lint(tasks, spec)
     show_budget(views, collection.test or tasks, spec, stage, counter)
 
 
@@ -197,6 +198,15 @@ def _rewards(
     low, high = composite.bounds
     heading(f"rewards (between {low:.2f} and {high:.2f})")
     show_table(rows)
+
+
+def _lint(tasks: Sequence[RankingTask], spec: RecipeSpec) -> None:
+    """Say in one line whether the rewards keep their order against the adversaries."""
+    from rank_rl.cli import lint
+
+    if spec.rewards:
+        report = lint.judge(spec, lint.cases_of(tasks, spec, lint.VIEWS))
+        line(report.line() + ("" if report.clean else ": see rank-rl lint-rewards"))
 
 
 def _sorted(view: View, *, reverse: bool = False) -> View:

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from rank_rl.records import View
 
@@ -31,7 +32,8 @@ _UNPRINTABLE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\u200b\u202a-\u202e\u2060\ufe
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SOFTER = str.maketrans("<>[]{}＜＞［］【】〔〕|｜", "()()()()()()()  ")
 # Look-alikes of the characters answers are made of; one for one, so that offsets stay valid.
-_ASCII = str.maketrans("［］【】〔〕＞›≻→，、：＂“”｛｝－−", '[][][]>>>>,,:"""{}--')
+_ASCII = dict(zip("［］【】〔〕＞›≻→，、：＂“”｛｝－−", '[][][]>>>>,,:"""{}--', strict=True))
+_NON_ASCII = re.compile(r"[^\x00-\x7f]")
 
 
 def numeric(count: int) -> tuple[str, ...]:
@@ -53,17 +55,24 @@ def relabel(view: View, labels: Iterable[str]) -> View:
 
 def id_pattern(labels: Sequence[str]) -> str:
     """Regular expression of what a model may write as a label of this scheme, right or wrong."""
+    return _id_pattern(tuple(labels))
+
+
+@lru_cache(maxsize=256)
+def _id_pattern(labels: tuple[str, ...]) -> str:
     return r"-?[0-9]+" if all(label.isdecimal() for label in labels) else r"-?[0-9]+|[A-Za-z]{1,2}"
 
 
 def ascii_form(text: str) -> str:
     """Full-width brackets, other separators and digits of other scripts as ASCII, one for one."""
-    if text.isascii():
-        return text
-    plain = text.translate(_ASCII)
-    return "".join(
-        str(unicodedata.decimal(c)) if not c.isascii() and c.isdecimal() else c for c in plain
-    )
+    return text if text.isascii() else _NON_ASCII.sub(_ascii_character, text)
+
+
+def _ascii_character(match: re.Match[str]) -> str:
+    found = match[0]
+    if found.isdecimal():
+        return str(unicodedata.decimal(found))
+    return _ASCII.get(found, found)
 
 
 def neutralise(text: str, special_tokens: Sequence[str] = ()) -> str:

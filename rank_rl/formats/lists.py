@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rank_rl.formats.labels import ascii_form, id_pattern
 
@@ -21,8 +21,7 @@ _BETWEEN = re.compile(r"[\s,>;=|*\"'-]*(?:\d{1,3}[.)]\s*)?[*\"']*")
 _UNFINISHED = re.compile(r"(?:>|,|\[-?\w*)\s*\Z")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Group:
+class _Group(NamedTuple):
     """One pair of brackets that holds nothing but labels."""
 
     start: int
@@ -69,6 +68,9 @@ def read_list(answer: str, labels: Sequence[str], *, prose: bool) -> tuple[list[
     """
     plain = ascii_form(answer).strip(_BLANK)
     issues = [] if plain == answer.strip(_BLANK) else ["non_ascii"]
+    plainest = _faultless(plain)
+    if plainest is not None:
+        return plainest, issues
     if _STRICT.fullmatch(plain):
         return _BRACKETS.findall(plain), issues
     if _UNFINISHED.search(plain[-40:]):
@@ -90,9 +92,21 @@ def read_list(answer: str, labels: Sequence[str], *, prose: bool) -> tuple[list[
     return re.findall(pattern, bare[0]), [*issues, "bad_list"]
 
 
+def _faultless(plain: str) -> list[str] | None:
+    """The labels of a list written just as the ideal answer is, None for any other text."""
+    if plain[:1] != "[" or plain[-1:] != "]":
+        return None
+    found = plain[1:-1].split("] > [")
+    joined = "".join(found)
+    return found if joined.isalnum() and joined.isascii() and "" not in found else None
+
+
 def _groups(plain: str, one: re.Pattern[str]) -> list[_Group]:
     found = []
     for match in _BRACKETS.finditer(plain):
+        if one.fullmatch(match[1]):
+            found.append(_Group(match.start(), match.end(), (match[1],)))
+            continue
         items = [part.strip("\"'") for part in re.split(r"[\s,>;=]+", match[1].strip())]
         if all(one.fullmatch(item) for item in items):
             found.append(_Group(start=match.start(), end=match.end(), ids=tuple(items)))

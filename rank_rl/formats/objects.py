@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from rank_rl.formats.labels import ascii_form, id_pattern
@@ -21,6 +22,7 @@ _STRICT = re.compile(
     r'(?:\s*,\s*"\[\w+\][^"\\]*"\s*:\s*(?:0|[1-9][0-9]{0,8}))*\s*\}',
     re.ASCII,
 )
+_GIVEN = re.compile(r": (0|[1-9][0-9]{0,8})(?=[,}])")
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 _BLANK = " \t\r\n"
 _ATTEMPTS = 20
@@ -60,8 +62,34 @@ def read_scores(
     """
     plain = ascii_form(answer).strip(_BLANK)
     issues = [] if plain == answer.strip(_BLANK) else ["non_ascii"]
+    exact = _faultless(plain, keys, maximum)
+    if exact is not None:
+        return exact, issues
+    return _general(plain, keys, maximum, issues)
+
+
+def _faultless(plain: str, keys: Mapping[str, str], maximum: int) -> dict[str, float] | None:
+    """The scores of an object written just as the ideal answer is, None for any other text."""
+    numbers = _GIVEN.findall(plain)
+    if len(numbers) != len(keys) or plain != _template(tuple(keys.values())) % tuple(numbers):
+        return None
+    scores = [float(number) for number in numbers]
+    return dict(zip(keys, scores, strict=True)) if max(scores) <= maximum else None
+
+
+@lru_cache(maxsize=256)
+def _template(keys: tuple[str, ...]) -> str:
+    """The object of these keys with a ``%s`` for each score."""
+    pairs = (f'"{ascii_form(key)}": '.replace("%", "%%") + "%s" for key in keys)
+    return f"{{{', '.join(pairs)}}}"
+
+
+def _general(
+    plain: str, keys: Mapping[str, str], maximum: int, issues: list[str]
+) -> tuple[dict[str, float], list[str]]:
+    """The scores of any text, and ``issues`` with what is wrong with it."""
     pairs, found = _pairs(plain, keys)
-    issues += found
+    issues = [*issues, *found]
     scores: dict[str, float] = {}
     for key, value in pairs:
         label, fault = _label(key, keys)

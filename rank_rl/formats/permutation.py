@@ -140,21 +140,22 @@ def read_order(answer: str, view: View, wanted: int, *, prose: bool) -> tuple[li
         issues: those of ``lists``, ``out_of_range``, ``duplicate``, ``missing``, ``too_long``.
     """
     written, issues = read_list(answer, view.labels, prose=prose)
-    by_label = dict(zip(view.labels, view.docids, strict=True))
-    docids: list[str] = []
-    for label in written:
-        docid = by_label.get(label)
+    found = view.behind(written)
+    if len(set(found)) == len(found) == wanted and None not in found:
+        return [docid for docid in found if docid is not None], issues
+    docids: dict[str, None] = {}
+    for docid in found:
         if docid is None:
             issues.append("out_of_range")
         elif docid in docids:
             issues.append("duplicate")
         else:
-            docids.append(docid)
+            docids[docid] = None
     if not docids:
         issues.append("no_list")
     elif len(docids) != wanted:
         issues.append("missing" if len(docids) < wanted else "too_long")
-    return docids, issues
+    return list(docids), issues
 
 
 def listing(labels: Sequence[str]) -> str:

@@ -58,6 +58,7 @@ class ScoresFormat:
         self.version = self.words.version
         opening = "<think>\n" if spec.mode == "reason" else '{"['
         self.prefill = base.check_prefill(spec, self.params.prefill, opening)
+        self._last: tuple[View, dict[str, str]] | None = None
 
     @property
     def mode(self) -> Mode:
@@ -85,8 +86,11 @@ class ScoresFormat:
         issues = [*tagged.issues, *issues]
         if not scores:
             return base.finish(None, [*issues, "no_scores"], reasoning=tagged.reasoning)
-        by_label = dict(zip(view.labels, view.docids, strict=True))
-        values = {by_label[label]: score for label, score in scores.items()}
+        docids = view.docids
+        if tuple(scores) != view.labels:
+            by_label = dict(zip(view.labels, view.docids, strict=True))
+            docids = tuple(by_label[label] for label in scores)
+        values = dict(zip(docids, scores.values(), strict=True))
         return base.finish(Scores(values=values), issues, reasoning=tagged.reasoning)
 
     def ideal(self, view: View, grades: Grades, reasoning: str = "") -> str:
@@ -121,7 +125,11 @@ class ScoresFormat:
         }
 
     def _keys(self, view: View) -> dict[str, str]:
-        """The key of each label in an answer."""
+        """The key of each label in an answer; the answers to a view come one after another."""
+        if self._last is not None and self._last[0] is view:
+            return self._last[1]
         words = self.params.quote
         pairs = zip(view.labels, view.candidates, strict=True)
-        return {label: f"[{label}] {c.quote(words)}".rstrip() for label, c in pairs}
+        keys = {x: f"[{x}] {c.quote(words)}".rstrip() if words else f"[{x}]" for x, c in pairs}
+        self._last = (view, keys)
+        return keys

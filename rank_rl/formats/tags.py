@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 _TAG = re.compile(r"[<＜]\s{0,3}(/?)\s{0,3}(think|answer)\s{0,3}[>＞]", re.I | re.A)
+_TAG_ASCII = re.compile(r"<\s{0,3}(/?)\s{0,3}(think|answer)\s{0,3}[>＞]", re.I | re.A)
 _ORDER = ["think", "/think", "answer", "/answer"]
+_EXACT = ["<think>", "</think>", "<answer>", "</answer>"]
 
 # What can be wrong about tags; no other part of a format uses these names beside tags.
 ISSUES: frozenset[str] = frozenset(
@@ -70,17 +73,45 @@ class _Block:
 
 def has_tags(text: str) -> bool:
     """Whether any think or answer tag, however spelled, occurs."""
-    return _TAG.search(text) is not None
+    return _tag(text).search(text) is not None
 
 
 def harmless(text: str) -> str:
     """The text with its think and answer tags written in round brackets."""
-    return _TAG.sub(lambda m: f"({m[1]}{m[2]})", text)
+    return _tag(text).sub(lambda m: f"({m[1]}{m[2]})", text)
+
+
+def _tag(text: str) -> re.Pattern[str]:
+    """The pattern of a tag; without full-width brackets the search is several times faster."""
+    return _TAG if "＜" in text else _TAG_ASCII
 
 
 def split(text: str, prefill: str = "") -> Tagged:
     """Take a completion apart; ``issues`` is empty only when both tags are right and there once."""
     whole = prefill + text
+    found = list(_tag(whole).finditer(whole))
+    return _faultless(whole, found) or _general(whole, found)
+
+
+def _faultless(whole: str, found: Sequence[re.Match[str]]) -> Tagged | None:
+    """What ``_general`` makes of a text that kept every rule, None for any other text."""
+    if [m[0] for m in found] != _EXACT:
+        return None
+    think, closed, answer, end = found
+    outside = (whole[: think.start()], whole[closed.end() : answer.start()], whole[end.end() :])
+    if any(map(str.strip, outside)):
+        return None
+    return Tagged(
+        reasoning=whole[think.end() : closed.start()].strip(),
+        answer=whole[answer.end() : end.start()],
+        issues=(),
+        start=answer.end(),
+        marked=True,
+    )
+
+
+def _general(whole: str, found: Sequence[re.Match[str]]) -> Tagged:
+    """Take any text apart, given its tags."""
     marks = [
         _Mark(
             name=m[1] + m[2].lower(),
@@ -88,7 +119,7 @@ def split(text: str, prefill: str = "") -> Tagged:
             end=m.end(),
             exact=m[0] == f"<{m[1]}{m[2].lower()}>",
         )
-        for m in _TAG.finditer(whole)
+        for m in found
     ]
     issues = _issues(whole, marks)
     block = _answer_block(whole, marks)

@@ -7,15 +7,16 @@ share what the first one computes: each completion is parsed once. Imports no to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from rank_rl.data.rows import view_of
 from rank_rl.formats.base import Format
-from rank_rl.records import Completion, Grades, Scores, View
+from rank_rl.records import Completion, Outcome, Scores, View
 from rank_rl.rewards.baselines import Baselines, baselines
 from rank_rl.rewards.compose import Composite
+from rank_rl.rewards.gold import Gold
 from rank_rl.rewards.monitor import Judged, part_statistics, summary
 from rank_rl.strategies.oracle import Kind
 
@@ -41,6 +42,19 @@ class Seen:
     texts: Sequence[str]
     tokens: Sequence[int | None]
     judged: Sequence[Judged]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Group:
+    """The completions of one prompt: what they share, and what was judged so far."""
+
+    view: View
+    gold: Gold
+    prefill: str
+    baselines: Baselines
+    identity: object
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    judged: dict[tuple[str, int, bool | None], Judged] = field(default_factory=dict)
 
 
 class TrlRewards:
@@ -82,17 +96,16 @@ class TrlRewards:
         columns: Mapping[str, Any],
     ) -> list[Judged]:
         """Parse and reward a batch of completions, each with its row of columns."""
-        rows = rows_of(columns, len(completions))
+        lists = lists_of(columns, len(completions))
         judged: list[Judged] = []
-        for i, (row, completion) in enumerate(zip(rows, completions, strict=True)):
-            ids = completion_ids[i] if completion_ids is not None else None
+        group: _Group | None = None
+        for i, completion in enumerate(completions):
             # TRL keeps the completions of a prompt together, so a new row begins a new group.
-            before = judged[-1] if judged and row == rows[i - 1] else None
-            found = self._judge(row, text_of(completion), ids, before)
-            if before is None and judged and _together(row, rows[i - 1]):
-                # The same documents in another order: what copying earns is the row's own.
-                found = replace(found, group=judged[-1].group)
-            judged.append(found)
+            if group is None or not _repeats(lists.values(), i):
+                row = {name: values[i] for name, values in lists.items()}
+                group = self._group(row, group if _together(lists, i) else None)
+            ids = completion_ids[i] if completion_ids is not None else None
+            judged.append(self._judge(group, text_of(completion), ids))
         return judged
 
     @property
@@ -100,37 +113,49 @@ class TrlRewards:
         """Texts and judgements of the last list of completions; empty before the first."""
         return (self._batch.texts, self._batch.judged) if self._batch else ([], [])
 
-    def _judge(
-        self,
-        row: Mapping[str, Any],
-        text: str,
-        ids: Sequence[int] | None,
-        before: Judged | None,
-    ) -> Judged:
-        """Parse and reward one completion; ``before`` is the last one of the same group."""
+    def _group(self, row: Mapping[str, Any], before: _Group | None) -> _Group:
+        """The group of a row, with what copy and ideal earn with the format's kind of answer.
+
+        A row that shows the documents of the group ``before`` in another order belongs to it, but
+        what copying earns is its own.
+        """
         view, grades = view_of(row)
+        gold = Gold(view, grades)
+        ideal = self.fmt.parse(self.fmt.ideal(view, gold), view).answer
+        kind: Kind = "scores" if isinstance(ideal, Scores) else "order"
+        return _Group(
+            view=view,
+            gold=gold,
+            prefill=row.get("prefill") or "",
+            baselines=baselines(self.composite, view, gold, kind),
+            identity=before.identity if before is not None else object(),
+        )
+
+    def _judge(self, group: _Group, text: str, ids: Sequence[int] | None) -> Judged:
+        """Parse and reward one completion; what a group says twice is judged once."""
         truncated = None
         if self.eos_ids and ids is not None:
             truncated = len(ids) == 0 or ids[-1] not in self.eos_ids
+        size = len(ids) if ids is not None else 0
+        known = group.judged.get((text, size, truncated))
+        if known is not None:
+            return known
         completion = Completion(
-            text=text,
-            finish="length" if truncated else "stop",
-            completion_tokens=len(ids) if ids is not None else 0,
+            text=text, finish="length" if truncated else "stop", completion_tokens=size
         )
-        outcome = self.fmt.parse(text, view, prefill=row.get("prefill") or "")
-        return Judged(
-            group=before.group if before else object(),
+        outcome = group.outcomes.get(text)
+        if outcome is None:
+            outcome = self.fmt.parse(text, group.view, prefill=group.prefill)
+            group.outcomes[text] = outcome
+        judged = Judged(
+            group=group.identity,
             outcome=outcome,
-            scored=self.composite(outcome, view, grades, completion),
-            baselines=before.baselines if before else self._baselines(view, grades),
+            scored=self.composite(outcome, group.view, group.gold, completion),
+            baselines=group.baselines,
             truncated=truncated,
         )
-
-    def _baselines(self, view: View, grades: Grades) -> Baselines:
-        """What copy and ideal earn with the kind of answer that the format gives."""
-        ideal = self.fmt.parse(self.fmt.ideal(view, grades), view).answer
-        kind: Kind = "scores" if isinstance(ideal, Scores) else "order"
-        return baselines(self.composite, view, grades, kind)
+        group.judged[text, size, truncated] = judged
+        return judged
 
     def _shared(
         self,
@@ -174,10 +199,10 @@ class TrlRewards:
         return function
 
 
-def _together(row: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
-    """Whether two rows that differ belong to one group by their column ``group``."""
-    group = row.get("group")
-    return group is not None and group == before.get("group")
+def _together(lists: Mapping[str, Sequence[Any]], i: int) -> bool:
+    """Whether row ``i`` belongs to the group of the one before it by their column ``group``."""
+    named = lists.get("group")
+    return named is not None and i > 0 and named[i] is not None and named[i] == named[i - 1]
 
 
 def _seen(
@@ -188,8 +213,9 @@ def _seen(
     judged: Sequence[Judged],
 ) -> Seen:
     """What an observer is shown of a batch."""
+    lists = lists_of(columns, len(completions))
     return Seen(
-        rows=rows_of(columns, len(completions)),
+        rows=[dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)],
         prompts=prompts or [""] * len(completions),
         texts=[text_of(c) for c in completions],
         tokens=[len(i) for i in completion_ids or ()] or [None] * len(completions),
@@ -197,10 +223,18 @@ def _seen(
     )
 
 
-def rows_of(columns: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
-    """Turn TRL's keyword lists back into rows; what is not one list value a row is left out."""
-    lists = {k: v for k, v in columns.items() if isinstance(v, list) and len(v) == count}
-    return [{k: v[i] for k, v in lists.items()} for i in range(count)]
+def lists_of(columns: Mapping[str, Any], count: int) -> dict[str, list[Any]]:
+    """The columns among TRL's keywords: lists with one value a completion."""
+    return {k: v for k, v in columns.items() if isinstance(v, list) and len(v) == count}
+
+
+def _repeats(lists: Iterable[Sequence[Any]], i: int) -> bool:
+    """Whether row ``i`` of the columns equals the one before it."""
+    # TRL repeats the very objects of a row, so that hardly anything is compared.
+    for values in lists:
+        if values[i] is not values[i - 1] and values[i] != values[i - 1]:
+            return False
+    return True
 
 
 def text_of(completion: Any) -> str:

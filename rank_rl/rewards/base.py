@@ -60,8 +60,10 @@ def relevant(view: View, grades: Grades) -> bool:
 
 def clean(answer: Scores, view: View) -> dict[str, float]:
     """A score for every document shown and no other; missing and NaN scores come last."""
-    values = {d: float(answer.values.get(d, -math.inf)) for d in view.docids}
-    return {d: -math.inf if math.isnan(v) else v for d, v in values.items()}
+    given = answer.values
+    values = {d: float(given[d]) if d in given else -math.inf for d in view.docids}
+    # Of all numbers only NaN differs from itself.
+    return {d: v if v == v else -math.inf for d, v in values.items()}
 
 
 def tiers(outcome: Outcome, view: View) -> list[list[str]]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from rank_rl.errors import RecipeError
 from rank_rl.records import Completion, Grades, Outcome, View
 from rank_rl.rewards.base import Eventful, Reward, is_number
+from rank_rl.rewards.gold import Gold
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: facts about a part are kept
 class Part:
     """One reward of a composite.
 
@@ -27,10 +29,15 @@ class Part:
     gate: str | None = None
     gate_min: float = 0.5
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Name of the reward."""
         return self.reward.name
+
+    @cached_property
+    def eventful(self) -> Eventful | None:
+        """The reward, if it can say what was special about a value."""
+        return self.reward if isinstance(self.reward, Eventful) else None
 
     @property
     def closed(self) -> float:
@@ -105,16 +112,18 @@ class Composite:
         self, outcome: Outcome, view: View, grades: Grades, completion: Completion
     ) -> Scored:
         """Return the total and the parts of one answer."""
-        raw = {p.name: p.reward(outcome, view, grades, completion) for p in self.parts}
-        paid = {p.name: _gated(p, raw) for p in self.parts}
-        total = sum(p.weight * (paid[p.name] or 0.0) for p in self.parts)
-        events = tuple(
+        gold = Gold.of(view, grades)  # all parts look at the same view and grades
+        raw = {p.name: p.reward(outcome, view, gold, completion) for p in self.parts}
+        gated = any(p.gate is not None for p in self.parts)
+        paid = {p.name: _gated(p, raw) for p in self.parts} if gated else raw
+        total = sum([p.weight * (paid[p.name] or 0.0) for p in self.parts])
+        events = [
             f"{p.name}_{event}"
             for p in self.parts
-            if isinstance(p.reward, Eventful)
-            for event in p.reward.events(outcome, view, grades)
-        )
-        return Scored(total=total, parts=paid, events=events)
+            if p.eventful is not None
+            for event in p.eventful.events(outcome, view, gold)
+        ]
+        return Scored(total=total, parts=paid, events=tuple(events))
 
 
 def _gated(part: Part, raw: Mapping[str, float | None]) -> float | None:

@@ -14,16 +14,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from rank_rl import metrics
-from rank_rl.records import Completion, Grades, Outcome, Scores, View
-from rank_rl.rewards.base import check, clean, is_count, is_number, payable, relevant, tiers, valid
-
-
-def quality(outcome: Outcome, view: View, grades: Grades, k: int) -> float:
-    """nDCG@k of an outcome within its view, expected over tied scores (McSherry, Najork, 2008)."""
-    graded = view.grades(grades)
-    if isinstance(outcome.answer, Scores):
-        return min(1.0, metrics.expected_ndcg(clean(outcome.answer, view), graded, k))
-    return metrics.ndcg(outcome.as_order(view), graded, k)
+from rank_rl.records import Completion, Grades, Order, Outcome, View
+from rank_rl.rewards.base import check, is_count, is_number, payable, tiers, valid
+from rank_rl.rewards.gold import Gold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +44,10 @@ class Ndcg:
         self, outcome: Outcome, view: View, grades: Grades, completion: Completion
     ) -> float | None:
         """Return nDCG@k, or None where nothing shown is relevant."""
-        if not relevant(view, grades):
+        gold = Gold.of(view, grades)
+        if not gold.found:
             return None
-        return quality(outcome, view, grades, self.k) if valid(outcome) else self.malformed
+        return gold.quality(outcome, self.k) if valid(outcome) else self.malformed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +77,10 @@ class NdcgGain:
         """``malformed`` to 1."""
         return (self.malformed, 1.0)
 
-    def _gain(self, outcome: Outcome, view: View, grades: Grades) -> tuple[float, bool]:
+    def _gain(self, outcome: Outcome, gold: Gold) -> tuple[float, bool]:
         """The uncut value, and whether the fraction is defined."""
-        graded = view.grades(grades)
-        best = metrics.ndcg(sorted(graded, key=lambda d: -graded[d]), graded, self.k)
-        shown = metrics.ndcg(view.docids, graded, self.k)
-        change = quality(outcome, view, grades, self.k) - shown
+        best, shown = 1.0, gold.shown_ndcg(self.k)
+        change = gold.quality(outcome, self.k) - shown
         defined = best - shown > 1e-9
         return (change / (best - shown) if defined else change), defined
 
@@ -96,17 +88,22 @@ class NdcgGain:
         self, outcome: Outcome, view: View, grades: Grades, completion: Completion
     ) -> float | None:
         """Return the bounded gain, or None where nothing shown is relevant."""
-        if not relevant(view, grades):
+        gold = Gold.of(view, grades)
+        if not gold.found:
             return None
         if not valid(outcome):
             return self.malformed
-        return max(-1.0, min(1.0, self._gain(outcome, view, grades)[0]))
+        return max(-1.0, min(1.0, self._gain(outcome, gold)[0]))
 
     def events(self, outcome: Outcome, view: View, grades: Grades) -> tuple[str, ...]:
         """``clipped`` where the fraction fell under -1, ``undefined`` where N0 = N*."""
-        if not relevant(view, grades) or not valid(outcome):
+        gold = Gold.of(view, grades)
+        if not gold.found or not valid(outcome):
             return ()
-        gain, defined = self._gain(outcome, view, grades)
+        # No answer of at least the quality shown is cut, so most need no second look.
+        if gold.quality(outcome, self.k) >= gold.shown_ndcg(self.k) < 1.0 - 1e-6:
+            return ()
+        gain, defined = self._gain(outcome, gold)
         if not defined:
             return ("undefined",)
         return ("clipped",) if gain < -1 else ()
@@ -140,17 +137,12 @@ class Recall:
         self, outcome: Outcome, view: View, grades: Grades, completion: Completion
     ) -> float | None:
         """Return recall@k, or None where it would be constant."""
-        if self.k >= len(view.docids) or not relevant(view, grades):
+        gold = Gold.of(view, grades)
+        if self.k >= len(view.docids) or not gold.found:
             return None
         if not valid(outcome):
             return self.malformed
-        graded = view.grades(grades)
-        found, room = 0.0, self.k
-        for tier in tiers(outcome, view):
-            fits = min(room, len(tier))
-            found += sum(graded[d] > 0 for d in tier) * fits / len(tier)
-            room -= fits
-        return found / sum(g > 0 for g in graded.values())
+        return gold.recalled(outcome, self.k) / gold.found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,16 +174,17 @@ class Rbo:
         self, outcome: Outcome, view: View, grades: Grades, completion: Completion
     ) -> float | None:
         """Return RBO with the order of the grades, or None where nothing shown is relevant."""
-        if not relevant(view, grades):
+        gold = Gold.of(view, grades)
+        if not gold.found:
             return None
         if not valid(outcome):
             return self.malformed
-        graded = view.grades(grades)
-        teacher = sorted(view.by_first_stage(), key=lambda d: -graded[d])
+        if isinstance(outcome.answer, Order):
+            return metrics.rbo(gold.order(outcome), gold.best, self.p)
         ranked = tiers(outcome, view)
         if all(len(tier) == 1 for tier in ranked):
-            return metrics.rbo([d for (d,) in ranked], teacher, self.p)
-        return _expected_rbo(ranked, teacher, graded, self.p)
+            return metrics.rbo([d for (d,) in ranked], gold.best, self.p)
+        return _expected_rbo(ranked, gold.best, gold.graded, self.p)
 
 
 def _expected_rbo(

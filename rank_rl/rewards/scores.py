@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rank_rl.records import Completion, Grades, Order, Outcome, Scores, View
-from rank_rl.rewards.base import check, clean, payable, relevant, share, valid
+from rank_rl.rewards.base import check, clean, payable, share, valid
+from rank_rl.rewards.gold import Gold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,8 @@ class ScoreDistribution:
         self, outcome: Outcome, view: View, grades: Grades, completion: Completion
     ) -> float | None:
         """Return 1 - JS, or None where it does not apply."""
-        if not relevant(view, grades) or isinstance(outcome.answer, Order):
+        gold = Gold.of(view, grades)
+        if not gold.found or isinstance(outcome.answer, Order):
             return None
         if not valid(outcome) or not isinstance(outcome.answer, Scores):
             return self.malformed
@@ -48,8 +50,7 @@ class ScoreDistribution:
         predicted = share(capped)
         if not any(predicted.values()):
             return 0.0
-        gold = share({d: float(g) for d, g in view.grades(grades).items()})
-        return max(0.0, min(1.0, 1.0 - jensen_shannon(predicted, gold)))
+        return max(0.0, min(1.0, 1.0 - jensen_shannon(predicted, gold.shares)))
 
 
 def jensen_shannon(first: Mapping[str, float], second: Mapping[str, float]) -> float:

@@ -55,6 +55,10 @@ class FormatReward:
         self, outcome: Outcome, view: View, grades: Grades, completion: Completion
     ) -> float | None:
         """Return the grade of the text's format."""
+        return self.of(outcome)
+
+    def of(self, outcome: Outcome) -> float:
+        """The grade of a text's format, which its outcome alone decides."""
         if valid(outcome):
             return self.ok
         if outcome.status == "repaired" and outcome.answer is not None:

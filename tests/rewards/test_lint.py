@@ -1,0 +1,265 @@
+"""The order malformed < worse < copy < better: what keeps it passes, what breaks it is named."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import rank_rl.formats as formats
+import rank_rl.recipe as recipes
+import rank_rl.rewards as rewards
+from rank_rl import metrics
+from rank_rl.cli.lint import judge
+from rank_rl.records import Candidate, Order, Outcome, Query, Scores, numbered
+from rank_rl.rewards import adversaries
+from rank_rl.rewards.lint import Report, compared, lint, profile
+from rank_rl.specs import FormatSpec, RewardSpec
+
+FORMATS = [
+    ("permutation", "answer", {}),
+    ("permutation", "answer", {"prefill": "["}),
+    ("permutation", "answer", {"top": 2}),
+    ("permutation", "reason", {}),
+    ("permutation", "reason", {"prefill": "<think>\n"}),
+    ("explain", "reason", {}),
+    ("scores", "answer", {}),
+    ("scores", "answer", {"max": 1, "quote": 5}),
+    ("scores", "answer", {"grade_max": 3}),
+    ("scores", "reason", {}),
+    ("pair", "answer", {}),
+    ("pair", "reason", {"ties": True}),
+]
+HERE = __name__
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hits:
+    """A careless reward: counts every relevant label that the text names, repeats as well."""
+
+    name: str = "hits"
+    bounds: tuple[float, float] = (0.0, 100.0)
+
+    def __call__(self, outcome, view, grades, completion):
+        relevant = [view.label(d) for d in view.docids if grades.get(d, 0) > 0]
+        return float(sum(completion.text.count(label) for label in relevant))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeats:
+    """Another: nDCG without removing repeats, so that the best id twice earns above 1."""
+
+    name: str = "repeats"
+    bounds: tuple[float, float] = (0.0, 2.0)
+
+    def __call__(self, outcome, view, grades, completion):
+        said = completion.text.replace("[", " ").replace("]", " ").split()
+        best = [view.docid(x) for x in said if view.docid(x)]
+        return float(sum(grades.get(d, 0) > 0 for d in best[:10])) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Digits:
+    """A third: nDCG of the numbers in a text, whatever stands between them."""
+
+    name: str = "digits"
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    def __call__(self, outcome, view, grades, completion):
+        docids = [view.docid(x) for x in re.findall("[0-9]+", completion.text)]
+        return metrics.ndcg([d for d in docids if d], view.grades(grades))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upside:
+    """A reward with the sign wrong: pays relevant documents near the bottom."""
+
+    name: str = "upside"
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    def __call__(self, outcome, view, grades, completion):
+        if outcome.status != "ok":
+            return 0.0
+        order = outcome.as_order(view)
+        ranks = [i for i, d in enumerate(order) if grades.get(d, 0) > 0]
+        return sum(ranks) / len(ranks) / len(order)
+
+
+def fmt_of(name="permutation", mode="answer", params=None) -> formats.Format:
+    return formats.make(FormatSpec(name=name, mode=mode, params=params or {}))
+
+
+def linted(*specs: RewardSpec, fmt=None, size: int = 8) -> Report:
+    return lint(rewards.make(specs), adversaries.cases(size), fmt or fmt_of())
+
+
+def of(name: str, weight: float = 1.0, **given) -> RewardSpec:
+    return RewardSpec(name=name, weight=weight, **given)
+
+
+@pytest.mark.parametrize(("name", "mode", "params"), FORMATS)
+@pytest.mark.parametrize("size", [2, 3, 20])
+def test_good_answers_parse_as_ok_and_broken_ones_do_not(name, mode, params, size):
+    if name == "pair" and size > 2:
+        return
+    fmt = fmt_of(name, mode, params)
+    for view, grades in adversaries.cases(size):
+        for answered in adversaries.valid(view, grades, adversaries.text_writer(fmt)):
+            assert answered.outcome.status == "ok", (answered.name, answered.text)
+        texts = adversaries.broken(fmt, view, grades)
+        assert len(texts) >= 12
+        for answered in texts:
+            assert answered.outcome.status != "ok", (answered.name, answered.text)
+
+
+@pytest.mark.parametrize(("name", "mode", "params"), FORMATS)
+@pytest.mark.parametrize("ranking", ["ndcg", "ndcg_gain", "rbo"])
+def test_any_ranking_reward_with_format_is_clean(name, mode, params, ranking):
+    size = 2 if name == "pair" else 12
+    recall = of("recall", 0.2, params={"k": 3})
+    report = linted(
+        of(ranking), recall, of("format", 0.2), fmt=fmt_of(name, mode, params), size=size
+    )
+    assert [b.line() for b in report.breaks] == []
+    # Where the format cannot tell two documents apart, nothing may lie between copy and ideal.
+    assert {"malformed", "worse", "copy", "ideal"} <= {p.level for p in report.paid}
+
+
+@pytest.mark.parametrize("ranking", ["ndcg", "ndcg_gain", "recall"])
+def test_without_format_a_malformed_answer_earns_no_less_than_the_worst(ranking):
+    params = {"k": 3} if ranking == "recall" else {}
+    report = linted(of(ranking, params=params), size=12)
+    broken = [b for b in report.breaks if b.rule == "malformed < worse"]
+    names = {b.lower.answered.name for b in broken}
+    expected = {"empty", "prose", "id 0", "text after", "best id repeated", "truncated answer"}
+    assert expected <= names
+    assert "Give reward format a weight above 0" in broken[0].line()
+
+
+def test_the_weight_that_a_remedy_names_is_just_enough():
+    hits = of(f"{HERE}:Hits", 0.1)
+    weak = linted(of("ndcg"), hits, of("format", 0.01))
+    worst = max((b for b in weak.breaks if b.rule == "malformed < worse"), key=lambda b: b.excess)
+    least = float(worst.remedy.split("weight above ")[1].split(",")[0].rstrip("."))
+    assert least > 0.01
+    strong = linted(of("ndcg"), hits, of("format", 1.1 * least + 0.01))
+    assert not [b for b in strong.breaks if b.rule == "malformed < worse"]
+
+
+def test_a_gate_repairs_what_a_weak_format_does_not():
+    hits = {"name": f"{HERE}:Hits", "weight": 0.1}
+    report = linted(of("ndcg"), RewardSpec(**hits), of("format", 0.05))
+    assert "gate 'hits' by it (gate: format)" in report.breaks[0].remedy
+    gated = linted(of("ndcg"), RewardSpec(**hits, gate="format"), of("format", 0.05))
+    assert not [b for b in gated.breaks if b.rule == "malformed < worse"]
+
+
+def test_a_format_reward_too_weak_for_what_malformed_answers_are_paid():
+    """ndcg that pays for what could be repaired, as public code does, needs a strong format."""
+    lenient = of(f"{HERE}:Lenient")
+    report = linted(lenient, of("format", 0.1))
+    named = {b.lower.answered.name for b in report.breaks if b.rule == "malformed < worse"}
+    assert {"text after", "best id again", "id 0 added"} <= named
+    assert linted(lenient, of("format", 2.0)).clean
+    assert linted(of(f"{HERE}:Lenient", gate="format"), of("format", 0.1)).clean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lenient:
+    """nDCG of whatever could be read, repaired or not."""
+
+    name: str = "lenient"
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    def __call__(self, outcome, view, grades, completion):
+        if outcome.answer is None:
+            return 0.0
+        repaired = Outcome(status="ok", answer=outcome.answer)
+        return rewards.one(of("ndcg"))(repaired, view, grades, completion)
+
+
+def test_repeats_and_digits_in_prose_that_pay_are_found():
+    report = linted(of(f"{HERE}:Repeats"), of("format", 0.1))
+    named = {b.lower.answered.name: b for b in report.breaks if b.rule == "malformed < worse"}
+    assert {"only the best id, often", "best id repeated", "best id again"} <= named.keys()
+    best = named["only the best id, often"]
+    assert best.lower.total > 2  # above what an honest nDCG could pay
+    assert best.excess > 1
+    assert f"on query {best.lower.view.query.qid}" in best.line()
+    digits = linted(of(f"{HERE}:Digits"), of("format", 0.1))
+    assert "prose" in {b.lower.answered.name for b in digits.breaks}
+    assert linted(of(f"{HERE}:Digits", gate="format"), of("format", 0.1)).clean
+
+
+def test_a_reward_with_the_wrong_sign_breaks_every_step_and_is_named():
+    report = linted(of("ndcg", 0.1), of(f"{HERE}:Upside"), of("format", 0.1))
+    rules = {b.rule for b in report.breaks}
+    assert {"worse < copy", "copy < better", "better <= ideal", "copy <= ideal"} <= rules
+    remedies = {b.remedy for b in report.breaks if b.rule == "worse < copy"}
+    assert all("'upside'" in remedy for remedy in remedies)
+
+
+def test_rewards_that_see_no_order_are_found():
+    report = linted(of("format"))
+    assert {b.rule for b in report.breaks} == {"worse < copy", "copy < better"}
+    assert "add ndcg or ndcg_gain" in report.breaks[0].remedy
+
+
+def test_legitimate_ties_are_no_breaks():
+    report = linted(of("recall", params={"k": 3}), of("format", 0.2), size=8)
+    assert report.clean
+    assert any("earn as much as the copy" in w for w in report.warnings)
+    length = of("length", 0.5, params={"soft_max": 4})
+    assert linted(of("ndcg"), of("format", 0.2), length).clean
+
+
+def test_a_group_spread_by_its_format_is_a_warning():
+    heavy = linted(of("ndcg", 0.1), of("format", 2.0))
+    assert heavy.clean
+    assert any("'format' moves the total by up to 2.000" in w for w in heavy.warnings)
+    assert not linted(of("ndcg_gain", 0.8), of("format", 0.2)).warnings
+
+
+@pytest.mark.parametrize("values", [None, (0.0, 1.0)])
+def test_answers_without_text_are_compared_too(values):
+    cases = adversaries.cases(8)
+    report = lint(rewards.make([of("ndcg")]), cases, None, values)
+    assert report.clean
+    assert "malformed" not in {p.level for p in report.paid}
+    assert all(p.answered.text is None for p in report.paid)
+    upside = lint(rewards.make([of(f"{HERE}:Upside")]), cases, None, values)
+    assert not upside.clean
+
+
+def test_profiles_compare_only_what_is_beyond_doubt():
+    view = numbered(Query(qid="q", text="?"), [Candidate(docid=d, text=d) for d in "abcd"])
+    grades = {"a": 3, "b": 1, "c": 1}
+
+    def of_order(order: str) -> list[list[float]]:
+        return profile(Outcome(status="ok", answer=Order(docids=tuple(order))), view, grades)
+
+    assert compared(of_order("abcd"), of_order("bacd")) == 1
+    assert compared(of_order("bacd"), of_order("abcd")) == -1
+    assert compared(of_order("abcd"), of_order("acbd")) == 0
+    # The best first, or two of three relevant ones: measures differ about it.
+    assert compared(of_order("adbc"), of_order("bcda")) is None
+    tied = Outcome(status="ok", answer=Scores(values=dict.fromkeys("abcd", 1.0)))
+    assert profile(tied, view, grades)[0] == pytest.approx([0.75, 1.5, 2.25, 3.0])
+    assert compared(profile(tied, view, grades), of_order("dcba")) == 1
+
+
+def rewarded() -> list[Path]:
+    root = Path(__file__).parents[2] / "recipes"
+    return [p for p in sorted(root.rglob("*.yaml")) if "\nrewards:" in p.read_text("utf-8")]
+
+
+def test_recipes_have_rewards():
+    assert len(rewarded()) >= 4
+
+
+@pytest.mark.parametrize("path", rewarded(), ids=lambda p: "/".join(p.parts[-3:]))
+def test_the_rewards_of_every_recipe_keep_the_order(path):
+    report = judge(recipes.load(path, []).spec, [])
+    assert [b.line() for b in report.breaks] == []

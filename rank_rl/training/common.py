@@ -203,18 +203,36 @@ def _expect_tied(model: Any) -> None:
 def whole_model(trainer: Any, stage: Stage) -> Any:
     """The model to save, on the main process; every process must call this.
 
-    Sharded weights (FSDP, ZeRO-3) are gathered into a second model in main memory.
+    Sharded weights (FSDP, ZeRO-3) are gathered in the main process's memory.
     """
     accelerator = trainer.accelerator
+    model = accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=True)
     if not sharded(accelerator):
-        return accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=True)
+        return model
     state = accelerator.get_state_dict(trainer.model_wrapped)
-    if not accelerator.is_main_process:
-        return None
-    spec = trainable(stage.spec.model)
-    model = loading.load(spec, device="cpu", train=spec.lora is not None).model
-    model.load_state_dict(state)
-    return model
+    return twin(model, state, stage.spec.model) if accelerator.is_main_process else None
+
+
+def twin(model: Any, state: Mapping[str, Any], spec: ModelSpec) -> Any:
+    """A model like ``model`` that has the weights of ``state``; without a forward pass.
+
+    Made by its class: transformers' own constructors would shard it too under ZeRO-3, and wait for
+    the other processes. What is no weight (buffers that no state holds) stays without values.
+    """
+    import torch
+
+    adapted = hasattr(model, "get_base_model")
+    base = model.get_base_model() if adapted else model
+    with torch.device("meta"):
+        made = type(base)(base.config)
+    made.generation_config = base.generation_config
+    if adapted and spec.lora is not None:
+        from peft import get_peft_model
+
+        with torch.device("meta"):
+            made = get_peft_model(made, loading.lora_config(spec.lora))
+    made.load_state_dict(state, assign=True)
+    return made
 
 
 def sharded(accelerator: Any) -> bool:

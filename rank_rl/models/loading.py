@@ -122,15 +122,26 @@ def autocast_context(loaded: Loaded) -> Iterator[None]:
         yield
         return
     dtype = getattr(torch, loaded.autocast)
-    # Autocast keeps the casts only of weights that require a gradient; casting all weights anew
-    # for every generated token takes longer than the token.
+    device = next(loaded.model.parameters()).device.type
+    with cast_once(loaded.model), torch.autocast(device, dtype=dtype):
+        yield
+
+
+@contextlib.contextmanager
+def cast_once(model: Any) -> Iterator[None]:
+    """Let autocast keep its casts of frozen weights within the block, where gradients are off.
+
+    It keeps only those of weights that require a gradient; casting all weights anew for every
+    generated token takes longer than the token.
+    """
+    import torch
+
     off = not torch.is_grad_enabled()
-    frozen = [p for p in loaded.model.parameters() if off and not p.requires_grad]
+    frozen = [p for p in model.parameters() if off and not p.requires_grad]
     for parameter in frozen:
         parameter.requires_grad_(True)
     try:
-        with torch.autocast(next(loaded.model.parameters()).device.type, dtype=dtype):
-            yield
+        yield
     finally:
         for parameter in frozen:
             parameter.requires_grad_(False)

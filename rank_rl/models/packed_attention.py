@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from weakref import WeakKeyDictionary
 
@@ -57,9 +57,7 @@ def gather_attention(
     """
     import torch
 
-    for name in ("softcap", "s_aux", "position_bias"):
-        if options.get(name) is not None:
-            raise TypeError(f"attention with {name}")
+    refuse_extras(options)
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     how: dict[str, Any] = {"scale": scaling, "dropout_p": dropout}
     if query.device.type != "cpu":
@@ -68,6 +66,17 @@ def gather_attention(
     with torch.autocast("cpu", enabled=False):
         out = _attend(q.float(), k.float(), v.float(), packed, how)
     return out[None].to(value.dtype), None
+
+
+def refuse_extras(options: Mapping[str, Any]) -> None:
+    """Refuse what a model passes to its attention beyond plain scores.
+
+    Raises:
+        TypeError: a cap on the scores, sinks or biases.
+    """
+    for name in ("softcap", "s_aux", "position_bias"):
+        if options.get(name) is not None:
+            raise TypeError(f"attention with {name}")
 
 
 def _attend(
@@ -106,18 +115,47 @@ def attending(model: Any, attention: Attention) -> Iterator[None]:
     Layers that are computed again for the backward pass (gradient checkpointing) look the
     implementation up a second time.
     """
+    if attention == "gather":
+        with using(model, NAME, gather_attention):
+            yield
+        return
+    # A dense mask needs an implementation that takes one; the model's own may do more (soft caps).
+    before = _config(model)._attn_implementation
+    with using(model, before if before in ("eager", "sdpa") else "sdpa"):
+        yield
+
+
+@contextlib.contextmanager
+def using(model: Any, name: str, function: Callable[..., Any] | None = None) -> Iterator[None]:
+    """Let ``model`` attend by the implementation ``name`` within the block.
+
+    Args:
+        model: a transformers model, wrapped or not.
+        name: an implementation that transformers knows, or one to register.
+        function: what to register under it, in the calling convention of transformers.
+    """
     from transformers import AttentionInterface
 
-    AttentionInterface.register(NAME, gather_attention)
-    config = getattr(model, "module", model).config
+    if function is not None:
+        AttentionInterface.register(name, function)
+    config = _config(model)
     before = config._attn_implementation
-    # A dense mask needs an implementation that takes one; the model's own may do more (soft caps).
-    masked = before if before in ("eager", "sdpa") else "sdpa"
-    config._attn_implementation = NAME if attention == "gather" else masked
+    config._attn_implementation = name
     try:
         yield
     finally:
         config._attn_implementation = before
+
+
+def _config(model: Any) -> Any:
+    return getattr(model, "module", model).config
+
+
+def seeing(model: Any, batch: PackedBatch, attention: Attention) -> dict[str, Any]:
+    """The arguments of a model's forward that say which tokens see which."""
+    if attention == "dense":
+        return {"attention_mask": _additive(batch.dense_mask(), model)}
+    return {"packed": batch}
 
 
 def slot_logits(model: Any, batch: PackedBatch, attention: Attention) -> torch.Tensor:
@@ -137,16 +175,13 @@ def slot_logits(model: Any, batch: PackedBatch, attention: Attention) -> torch.T
             expected=f"at most {limit}",
             remedy="lower format.doc_tokens or format.prompt_tokens",
         )
-    extra: dict[str, Any] = {"packed": batch}
-    if attention == "dense":
-        extra = {"attention_mask": _additive(batch.dense_mask(), model)}
     with attending(model, attention), exact_head(model):
         out = model(
             input_ids=batch.input_ids,
             position_ids=batch.position_ids,
             use_cache=False,
             logits_to_keep=batch.slots,
-            **extra,
+            **seeing(model, batch, attention),
         )
     logits: torch.Tensor = out.logits[0].float()
     return logits
@@ -244,12 +279,17 @@ def choose(model: Any) -> Attention:
     )
 
 
-def _agrees(model: Any, batch: PackedBatch, attention: Attention, wanted: torch.Tensor) -> bool:
-    """Whether errors are small beside what the context of a prompt changes at all.
+def relative_error(got: torch.Tensor, wanted: torch.Tensor) -> float:
+    """Largest error of (N, V) rows beside what their contexts change at all.
 
-    That scale serves trained and untrained models alike; a segment that sees another one or a
-    wrong position is off by about 1.
+    A wrong position or a neighbour that is seen gives about 1, for trained and untrained models.
     """
+    off = (got - wanted).norm(dim=-1).max() / (wanted - wanted.mean(0)).norm(dim=-1).mean()
+    return float(off)
+
+
+def _agrees(model: Any, batch: PackedBatch, attention: Attention, wanted: torch.Tensor) -> bool:
+    """Whether the errors of a packed form are small."""
     import torch
 
     try:
@@ -257,7 +297,7 @@ def _agrees(model: Any, batch: PackedBatch, attention: Attention, wanted: torch.
     except (TypeError, RuntimeError, ValueError) as error:
         logger.info("packed attention %s does not run here: %s", attention, error)
         return False
-    off = (got - wanted).norm(dim=-1).max() / (wanted - wanted.mean(0)).norm(dim=-1).mean()
+    off = relative_error(got, wanted)
     exact = next(model.parameters()).dtype == torch.float32
     if off <= (0.01 if exact else 0.15):
         return True

@@ -28,9 +28,11 @@ class LossSpec(NamedSpec):
 
 
 class GrpoSpec(Spec):
-    """What GRPO's policy acts through; all but ``policy`` belongs to ``slots``.
+    """What GRPO's policy acts through; all but the first two keys belongs to ``slots``.
 
-    ``text``: TRL generates answers token by token. ``slots``: packed groups; orders are sampled
+    ``text``: answers are generated token by token, by TRL's trainer; with ``shared_prefix`` auto
+    each prompt is read once for all answers of its group, in generation and in the training pass,
+    wherever a check at the start finds that exact; off repeats it as TRL does. ``slots``: packed groups; orders are sampled
     from the label scores (``plackett_luce``) or a label a document from the label probabilities
     (``labels``), at ``temperature``, and a group of ``group_size`` costs one forward and backward
     pass. ``top_k`` places of an order count in its probability. ``clip`` bounds the change of an
@@ -39,6 +41,7 @@ class GrpoSpec(Spec):
     """
 
     policy: Literal["text", "slots"] = "text"
+    shared_prefix: Literal["auto", "off"] = "auto"
     action: Literal["plackett_luce", "labels"] = "plackett_luce"
     group_size: int = Field(default=64, ge=2)
     temperature: float = Field(default=1.0, gt=0)

@@ -1,4 +1,4 @@
-"""GRPO on generated answers: stage ``grpo`` with ``policy: text``, by TRL's GRPOTrainer.
+"""GRPO on generated answers: stage ``grpo`` with ``policy: text``, on TRL's GRPOTrainer.
 
 Prompts go in as finished text, because TRL (1.16) closes a conversation that ends in an assistant
 message instead of continuing it, so that a prefilled ``<think>`` could not be shown; the ids are
@@ -16,12 +16,14 @@ from rank_rl import rewards, seeds
 from rank_rl.data import rows
 from rank_rl.data.annotations import told
 from rank_rl.errors import ModelError, RecipeError
+from rank_rl.generation.local import STOP
 from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import Prompt, RankingTask, View
 from rank_rl.rewards.adapter import TrlRewards
 from rank_rl.specs import RecipeSpec
 from rank_rl.training import answer_head, common
 from rank_rl.training.callbacks import LogCallback, RerankCallback
+from rank_rl.training.group_generation import Ending
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +54,9 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
         RankRLError: whatever of recipe, data, model or disk is wrong.
     """
     from datasets import Dataset
-    from trl import GRPOConfig, GRPOTrainer
+    from trl import GRPOConfig
+
+    from rank_rl.training.group_trainer import GroupTrainer, saved
 
     composite = rewards.make(spec.rewards)
     check_generation(spec.training)
@@ -76,10 +80,13 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
         save_steps=25,
     )
     check_lengths(stage, args.max_completion_length, longest)
-    adapter = TrlRewards(composite, stage.fmt, eos_ids=ends(stage.loaded))
+    eos = ends(stage.loaded)
+    adapter = TrlRewards(composite, stage.fmt, eos_ids=eos)
     validator = RerankCallback(stage)
     checkpoint = common.resume_point(stage.out_dir, spec, stage.identity())
-    trainer = GRPOTrainer(
+    trainer = GroupTrainer(
+        ending=Ending(tokens=stage.tokens, eos=eos, stop=STOP),
+        share=spec.grpo.shared_prefix == "auto",
         model=stage.loaded.model,
         reward_funcs=adapter.functions,
         args=args,
@@ -91,6 +98,7 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     answer_head.install(trainer, temperature=args.temperature)
     trained = common.train(trainer, stage, checkpoint)
     metrics = {"train": dict(trained), "rows": report, **validator.summary()}
+    metrics["shared_prefix"] = saved(trainer)
     return common.finish(trainer, stage, metrics=metrics, best=validator.best)
 
 
@@ -196,7 +204,7 @@ def check_generation(training: Mapping[str, Any]) -> None:
 
 
 def ends(loaded: Any) -> Sequence[int]:
-    """Ids that end a completion: the tokenizer's and those of the model's configuration."""
+    """Ids that end a completion: the tokenizer's, then those of the model's configuration."""
     own = getattr(loaded.model.generation_config, "eos_token_id", None)
-    found = {loaded.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])}
-    return sorted(i for i in found if i is not None)
+    found = [loaded.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])]
+    return list(dict.fromkeys(i for i in found if i is not None))

@@ -242,6 +242,16 @@ def sharded(accelerator: Any) -> bool:
     return str(accelerator.distributed_type).endswith("FSDP")
 
 
+def parallelism(accelerator: Any) -> dict[str, Any]:
+    """How many processes run, and the kind of parallelism in accelerate's words."""
+    kind = str(getattr(accelerator.distributed_type, "value", accelerator.distributed_type))
+    if (plugin := getattr(accelerator.state, "deepspeed_plugin", None)) is not None:
+        kind += f" ZeRO-{plugin.zero_stage}"
+    if kind == "FSDP" and accelerator.is_fsdp2:
+        kind = "FSDP2"
+    return {"processes": accelerator.num_processes, "kind": kind}
+
+
 def contract(stage: Stage, **extra: Any) -> PromptContract:
     """The prompt contract of a checkpoint that this stage writes."""
     spec = stage.spec
@@ -300,6 +310,7 @@ def finish(
         "steps": trainer.state.global_step,
         "metrics": dict(metrics),
         "seconds": round(time.monotonic() - stage.started, 1),
+        "launch": parallelism(trainer.accelerator),
         "log": str(stage.out_dir / LOG_FILE),
     }
     trainer.accelerator.end_training()

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import json
 import os
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "accelerate_configs"
 COLOURS = ("red", "blue", "green", "grey", "pink", "black")
-KINDS = {"ddp": "MULTI_CPU", "fsdp2": "FSDP", "zero2": "DEEPSPEED", "zero3": "DEEPSPEED"}
+# What accelerate calls them, in the summary of a stage.
+KINDS = {
+    "ddp": "MULTI_CPU",
+    "fsdp2": "FSDP2",
+    "zero2": "DEEPSPEED ZeRO-2",
+    "zero3": "DEEPSPEED ZeRO-3",
+}
+# Of a log record, what depends on the machine or on how batches are counted.
+UNCOMPARED = ("seconds", "epoch", "step_time", "shared/computed")
 
 
 def tasks(count: int, split: str) -> list[dict[str, Any]]:
@@ -40,7 +54,9 @@ def tasks(count: int, split: str) -> list[dict[str, Any]]:
     return made
 
 
-def write_recipe(folder: Path, model: Path, *, name: str = "recipe", **sections: Any) -> Path:
+def write_recipe(
+    folder: Path, model: Path, *, name: str, accumulate: int = 1, **sections: Any
+) -> Path:
     """A recipe for a tiny model that writes to ``folder/NAME``; sections are merged into it."""
     data = folder / "tasks.jsonl"
     lines = [*tasks(8, "train"), *tasks(3, "validation"), *tasks(1, "test")]
@@ -59,6 +75,7 @@ def write_recipe(folder: Path, model: Path, *, name: str = "recipe", **sections:
         "training": {
             "max_steps": 3,
             "per_device_train_batch_size": 2,
+            "gradient_accumulation_steps": accumulate,
             "learning_rate": 1e-3,
             "warmup_steps": 0,
             "disable_tqdm": True,
@@ -82,6 +99,41 @@ def on_cpu(name: str, folder: Path) -> Path:
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     return path
+
+
+def alone(stage: str, recipe: Path) -> dict[str, Any]:
+    """Run a stage of a recipe in this process."""
+    from rank_rl import recipe as recipes
+    from rank_rl import training
+
+    summary: dict[str, Any] = training.stage(stage)(recipes.load(recipe).spec, {})
+    return summary
+
+
+def records(out: Path) -> list[dict[str, Any]]:
+    """The log of a run."""
+    lines = (out / "training_log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def curve(out: Path) -> list[dict[str, Any]]:
+    """What a run logged about learning, step by step."""
+    kept = [r for r in records(out) if "loss" in r]
+    return [{k: v for k, v in r.items() if k not in UNCOMPARED} for r in kept]
+
+
+def weights(folder: Path | str) -> dict[str, Any]:
+    """The weights of a checkpoint, loaded as for use."""
+    from rank_rl.models import loading
+    from rank_rl.specs import ModelSpec
+
+    return dict(loading.load(ModelSpec(name=str(folder))).model.state_dict())
+
+
+def needs(config: str) -> None:
+    """Skip a test whose configuration cannot run here."""
+    if config.startswith("zero") and importlib.util.find_spec("deepspeed") is None:
+        pytest.skip("deepspeed is not installed; `make test-distributed` installs it")
 
 
 def free_port() -> int:
@@ -108,23 +160,56 @@ def environment(config: str) -> dict[str, str]:
     return {**kept, **own}
 
 
-def command(config: str, stage: str, recipe: Path, *arguments: str) -> list[str]:
+def command(config: str, stage: str, recipe: Path) -> list[str]:
     """``accelerate launch`` of one stage, as docs/scaling.md writes it."""
     module = "fsdp_on_cpu" if config.startswith("fsdp") else "rank_rl"
     file = on_cpu(config, recipe.parent)
     start = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(file)]
-    return [*start, "-m", module, stage, str(recipe), *arguments]
+    return [*start, "-m", module, stage, str(recipe)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """Exit status of a command and what it wrote to both streams."""
+
+    status: int
+    said: str
+
+
+def execute(
+    arguments: Sequence[str],
+    config: str,
+    folder: Path,
+    *,
+    until: Callable[[], bool] = lambda: False,
+    timeout: float = 240,
+) -> Ended:
+    """Run a command to its end, or kill it with all it started as soon as ``until`` holds."""
+    with (folder / "said.txt").open("w+", encoding="utf-8") as said:
+        process = subprocess.Popen(
+            arguments, cwd=folder, env=environment(config), stdout=said, stderr=said
+        )
+        latest = time.monotonic() + timeout
+        while process.poll() is None:
+            if until() or time.monotonic() > latest:
+                kill(process.pid)
+            time.sleep(0.01)
+        said.seek(0)
+        return Ended(status=process.wait(), said=said.read())
+
+
+def kill(pid: int) -> None:
+    """End a process and everything below it at once; the launcher's workers are sessions apart."""
+    import psutil
+
+    process = psutil.Process(pid)
+    for member in [process, *process.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
 
 
 def launch(
-    config: str, stage: str, recipe: Path, *arguments: str, timeout: float = 240
-) -> subprocess.CompletedProcess[str]:
-    """Run a stage under a configuration and wait for its end."""
-    return subprocess.run(
-        command(config, stage, recipe, *arguments),
-        cwd=recipe.parent,
-        env=environment(config),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
+    config: str, stage: str, recipe: Path, until: Callable[[], bool] = lambda: False
+) -> Ended:
+    """Run a stage under a configuration; see ``execute``."""
+    return execute(command(config, stage, recipe), config, recipe.parent, until=until)

@@ -81,7 +81,10 @@ class Decoding:
         held = self.own[layer]
         room = 0 if held is None else held[0].shape[2]
         if self.step >= room:
-            held = _more(held, key, max(self.ROOM, room)), _more(held, value, max(self.ROOM, room), 1)
+            held = (
+                _more(held, key, max(self.ROOM, room)),
+                _more(held, value, max(self.ROOM, room), 1),
+            )
             self.own[layer] = held
         assert held is not None
         keys, values = held
@@ -190,10 +193,7 @@ class GroupDecoder:
         logits: (alive rows, V) of the next token.
     """
 
-    def __init__(
-        self, model: Any, prompts: Sequence[Sequence[int]], owners: Sequence[int]
-    ) -> None:
-        import torch
+    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], owners: Sequence[int]) -> None:
 
         self.model, self.owners = model, list(owners)
         self.sizes = [len(ids) for ids in prompts]

@@ -1,9 +1,9 @@
 """The attention of a packed sequence, and the pass through a causal language model that uses it.
 
-Two forms with equal results: ``gather`` (prefixes and segments as two small padded batches, so that
-attention stays linear in the number of documents) and ``dense`` (the model's own attention under
-the full block mask). ``choose`` checks them on a few tokens against separate prompts and picks the
-first that agrees, so no model is trusted by its name.
+Three forms with equal results: ``flex`` (one kernel for GPUs, see ``flex``), ``gather`` (prefixes
+and segments as two small padded batches, so that attention stays linear in the number of documents)
+and ``dense`` (the model's own attention under the full block mask). ``choose`` checks them on a few
+tokens against separate prompts and picks the first that agrees, so no model is trusted by its name.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from weakref import WeakKeyDictionary
 
 from rank_rl.errors import ModelError
+from rank_rl.models import flex
 from rank_rl.models.packing import PackedBatch, pack
 
 if TYPE_CHECKING:
     import torch
 
 logger = logging.getLogger(__name__)
-Attention = Literal["gather", "dense"]
+Attention = Literal["flex", "gather", "dense"]
 NAME = "rank_rl_packed"
 
 
@@ -60,6 +61,7 @@ def gather_attention(
     refuse_extras(options)
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     how: dict[str, Any] = {"scale": scaling, "dropout_p": dropout}
+    how["window"] = options.get("sliding_window")
     if query.device.type != "cpu":
         return _attend(q, k, v, packed, how)[None], None
     # fp32 even under bf16 autocast: the CPU kernel's backward pass is several times faster so.
@@ -87,8 +89,10 @@ def _attend(
     from torch.nn.functional import scaled_dot_product_attention as sdpa
 
     prefix, segment = packed.prefix_index, packed.segment_index
+    before, mask = _windowed(packed, how.pop("window"))
     a, b, c = (_rows(x, prefix).transpose(1, 2) for x in (q, k, v))
-    first = sdpa(a, b, c, is_causal=True, enable_gqa=True, **how).transpose(1, 2)
+    first = sdpa(a, b, c, attn_mask=before, is_causal=before is None, enable_gqa=True, **how)
+    first = first.transpose(1, 2)
     shared = prefix[packed.owner]
     keys, values = (
         torch.cat([_rows(x, shared), _rows(x, segment)], 1).transpose(1, 2) for x in (k, v)
@@ -97,10 +101,23 @@ def _attend(
     (n, length), (heads, dim) = segment.shape, q.shape[1:]
     times = heads // k.shape[1]
     rows = _rows(q, segment).transpose(1, 2).reshape(n, -1, times * length, dim)
-    mask = packed.segment_mask.repeat(1, 1, times, 1)
-    rest = sdpa(rows, keys, values, attn_mask=mask, **how)
+    rest = sdpa(rows, keys, values, attn_mask=mask.repeat(1, 1, times, 1), **how)
     rest = rest.reshape(n, heads, length, -1).transpose(1, 2)
     return torch.cat([first.flatten(0, 1), rest.flatten(0, 1)]).index_select(0, packed.cells)
+
+
+def _windowed(packed: PackedBatch, window: int | None) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """The masks of prefixes (None: plainly causal) and segments under a sliding window."""
+    import torch
+
+    places = torch.arange(packed.prefix_index.shape[1], device=packed.prefix_index.device)
+    own = packed.position_ids[0][packed.segment_index]
+    if window is None or len(places) + own.shape[1] <= window:
+        return None, packed.segment_mask
+    back = places[:, None] - places
+    keys = torch.cat([places.expand(len(own), -1), own], 1)
+    near = own[:, :, None] - keys[:, None] < window
+    return (back >= 0) & (back < window), packed.segment_mask & near[:, None]
 
 
 def _rows(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -116,12 +133,14 @@ def attending(model: Any, attention: Attention) -> Iterator[None]:
     implementation up a second time.
     """
     if attention == "gather":
-        with using(model, NAME, gather_attention):
-            yield
-        return
-    # A dense mask needs an implementation that takes one; the model's own may do more (soft caps).
-    before = _config(model)._attn_implementation
-    with using(model, before if before in ("eager", "sdpa") else "sdpa"):
+        chosen = using(model, NAME, gather_attention)
+    elif attention == "flex":
+        chosen = using(model, flex.NAME, flex.flex_attention)
+    else:
+        # The mask needs an implementation that takes one; the model's may do more (soft caps).
+        before = _config(model)._attn_implementation
+        chosen = using(model, before if before in ("eager", "sdpa") else "sdpa")
+    with chosen:
         yield
 
 
@@ -155,7 +174,13 @@ def seeing(model: Any, batch: PackedBatch, attention: Attention) -> dict[str, An
     """The arguments of a model's forward that say which tokens see which."""
     if attention == "dense":
         return {"attention_mask": _additive(batch.dense_mask(), model)}
-    return {"packed": batch}
+    return {"masks": flex.Masks(batch)} if attention == "flex" else {"packed": batch}
+
+
+def forms(device: str) -> tuple[Attention, ...]:
+    """The forms to try on a kind of device, the fastest first."""
+    every: tuple[Attention, ...] = get_args(Attention)
+    return every if device == "cuda" else every[1:]
 
 
 def slot_logits(model: Any, batch: PackedBatch, attention: Attention) -> torch.Tensor:
@@ -166,7 +191,7 @@ def slot_logits(model: Any, batch: PackedBatch, attention: Attention) -> torch.T
     Raises:
         ModelError: a prompt is longer than the model can read.
     """
-    limit = reach(model)
+    limit = reach(model, attention)
     longest = int(batch.position_ids.max()) + 1
     if longest > limit:
         raise ModelError(
@@ -213,13 +238,17 @@ def exact_head(model: Any) -> Iterator[None]:
         del head.forward
 
 
-def reach(model: Any) -> int:
+def reach(model: Any, attention: str = "") -> int:
     """Most tokens of one prompt: positions the model knows, and its sliding window if it has one.
 
-    Packed attention has no window; within it the results are the same.
+    The dense form knows no window; within it the results are the same.
     """
-    config = getattr(model, "module", model).config.get_text_config()
-    limits = (getattr(config, n, None) for n in ("max_position_embeddings", "sliding_window"))
+    config = _config(model).get_text_config()
+    names = (
+        "max_position_embeddings",
+        *(() if attention in ("flex", "gather") else ("sliding_window",)),
+    )
+    limits = (getattr(config, n, None) for n in names)
     return min((int(limit) for limit in limits if limit), default=1 << 30)
 
 
@@ -265,10 +294,10 @@ def choose(model: Any) -> Attention:
                 for segment in segments
             ]
             wanted = torch.stack([out.logits[0, -1].float() for out in alone]).log_softmax(-1)
-            for attention in get_args(Attention):
+            for attention in forms(model.device.type):
                 if _agrees(model, batch, attention, wanted):
                     _CHOSEN[model] = attention
-                    return attention  # type: ignore[no-any-return]
+                    return attention
     finally:
         model.train(was_training)
     raise ModelError(

@@ -102,9 +102,9 @@ def _layout(known: Groups, *, rows: int, kept: int) -> Shared:
                   tokens=batch.input_ids.shape[1], repeated=repeated)  # fmt: skip
 
 
-def fits(model: Any, shared: Shared) -> bool:
+def fits(model: Any, shared: Shared, attention: Attention) -> bool:
     """Whether no prompt and completion are together longer than the model, or its window, reads."""
-    return int(shared.batch.position_ids.max()) + 1 <= reach(model)
+    return int(shared.batch.position_ids.max()) + 1 <= reach(model, attention)
 
 
 def token_logprobs(
@@ -143,4 +143,3 @@ def to(shared: Shared, device: Any) -> Shared:
     return Shared(batch=shared.batch.to(device), labels=shared.labels.to(device),
                   index=shared.index.to(device), real=shared.real.to(device),
                   tokens=shared.tokens, repeated=shared.repeated)  # fmt: skip
-

@@ -16,6 +16,7 @@ TABLE: dict[str, str] = {
     "length": "rank_rl.rewards.shape:Length",
     "ndcg": "rank_rl.rewards.ranking:Ndcg",
     "ndcg_gain": "rank_rl.rewards.ranking:NdcgGain",
+    "overlong": "rank_rl.rewards.overlong:Overlong",
     "rbo": "rank_rl.rewards.ranking:Rbo",
     "recall": "rank_rl.rewards.ranking:Recall",
     "score_distribution": "rank_rl.rewards.scores:ScoreDistribution",

@@ -16,10 +16,11 @@ from rank_rl.formats.base import Format
 from rank_rl.records import Completion, Grades, Scores, View
 from rank_rl.rewards.baselines import Baselines, baselines
 from rank_rl.rewards.compose import Composite
-from rank_rl.rewards.monitor import Judged, summary
+from rank_rl.rewards.monitor import Judged, part_statistics, summary
 from rank_rl.strategies.oracle import Kind
 
 RewardFunction: TypeAlias = Callable[..., list[float | None]]
+Observer: TypeAlias = Callable[["Seen"], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,17 @@ class _Batch:
     judged: list[Judged]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A batch of judged completions, for whoever records them; one value a completion each."""
+
+    rows: Sequence[Mapping[str, Any]]
+    prompts: Sequence[Any]
+    texts: Sequence[str]
+    tokens: Sequence[int | None]
+    judged: Sequence[Judged]
+
+
 class TrlRewards:
     """A composite as the list of reward functions that TRL's trainers take.
 
@@ -38,10 +50,19 @@ class TrlRewards:
         composite: rewards with weights and gates; pass ``weights`` as TRL's ``reward_weights``.
         fmt: the format whose parser reads the completions.
         eos_ids: ids that end a completion; empty leaves the truncated share unknown.
+        observe: is shown every batch once.
     """
 
-    def __init__(self, composite: Composite, fmt: Format, *, eos_ids: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        composite: Composite,
+        fmt: Format,
+        *,
+        eos_ids: Collection[int] = (),
+        observe: Observer | None = None,
+    ) -> None:
         self.composite, self.fmt, self.eos_ids = composite, fmt, frozenset(eos_ids)
+        self.observe = observe
         self._batch: _Batch | None = None
 
     @property
@@ -131,14 +152,34 @@ class TrlRewards:
         ) -> list[float | None]:
             judged, fresh = self._shared(completions, completion_ids, columns)
             if fresh and log_metric is not None:
-                for metric, value in summary(judged).items():
+                shown = {**summary(judged), **part_statistics(judged, self.composite)}
+                for metric, value in shown.items():
                     log_metric(metric, value)
             if fresh and log_extra is not None:
                 log_extra("status", [j.outcome.status for j in judged])
+            if fresh and self.observe is not None:
+                self.observe(_seen(prompts, completions, completion_ids, columns, judged))
             return [j.scored.parts[name] for j in judged]
 
         function.__name__ = function.__qualname__ = name
         return function
+
+
+def _seen(
+    prompts: Any,
+    completions: Sequence[Any],
+    completion_ids: Sequence[Sequence[int]] | None,
+    columns: Mapping[str, Any],
+    judged: Sequence[Judged],
+) -> Seen:
+    """What an observer is shown of a batch."""
+    return Seen(
+        rows=rows_of(columns, len(completions)),
+        prompts=prompts or [""] * len(completions),
+        texts=[text_of(c) for c in completions],
+        tokens=[len(i) for i in completion_ids or ()] or [None] * len(completions),
+        judged=judged,
+    )
 
 
 def rows_of(columns: Mapping[str, Any], count: int) -> list[dict[str, Any]]:

@@ -29,9 +29,10 @@ from rank_rl.specs.teach import (
     TeacherSpec,
     TeachSpec,
 )
-from rank_rl.specs.training import EvalSpec, GrpoSpec, LossSpec, RewardSpec
+from rank_rl.specs.training import AlarmSpec, EvalSpec, GrpoSpec, LossSpec, RewardSpec
 
 __all__ = [
+    "AlarmSpec",
     "BenchSpec",
     "DataSpec",
     "EvalSpec",

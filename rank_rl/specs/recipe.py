@@ -34,7 +34,7 @@ class RecipeSpec(Spec):
 
     @model_validator(mode="after")
     def _rewards_vary(self) -> RecipeSpec:
-        constant = [r.name for r in self.rewards if r.name in ("format", "length")]
+        constant = [r.name for r in self.rewards if r.name in ("format", "length", "overlong")]
         if self.grpo.policy == "slots" and constant:
             raise ValueError(
                 f"reward {constant[0]!r} is constant with grpo.policy slots, "

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from rank_rl.errors import RecipeError
 from rank_rl.specs import RecipeSpec
+from rank_rl.training.trackers import check_trackers
 
 Config = TypeVar("Config")
 
@@ -65,7 +66,7 @@ def check(cls: type, training: Mapping[str, Any], *, where: str = "training") ->
 
     Raises:
         RecipeError: an unknown key (the nearest ones are listed), one that another section sets,
-            or a value of a wrong type.
+            a value of a wrong type, or a tracker that is not installed.
     """
     known = {f.name for f in dataclasses.fields(cls) if f.init}
     for key in training:
@@ -76,7 +77,9 @@ def check(cls: type, training: Mapping[str, Any], *, where: str = "training") ->
             raise RecipeError(f"unknown key {key!r}", where=f"{where}.{key}",
                               expected=f"an argument of {cls.__name__}",
                               remedy=f"nearest: {near}")  # fmt: skip
-    return {key: _typed(cls, key, value, where) for key, value in training.items()}
+    values = {key: _typed(cls, key, value, where) for key, value in training.items()}
+    check_trackers(values.get("report_to"), where=f"{where}.report_to")
+    return values
 
 
 def hf_arguments(

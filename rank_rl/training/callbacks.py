@@ -1,14 +1,14 @@
 """Validation by really reranking, and the learning log, as callbacks of a transformers trainer.
 
 ``RerankCallback`` ranks held-out-from-train queries with the model as it is, logs the metric beside
-the first stage and the perfect order, and keeps the best weights. ``LogCallback`` writes one JSON
-record a log step. Both work with any trainer of that family; what a metric means is in ``metrics``.
+the first stage and the perfect order, keeps the best weights, and ends training when it has not
+become better for long enough. ``LogCallback`` writes one JSON record a log step. Both work with any
+trainer of that family; what a metric means is in ``metrics``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import time
@@ -25,8 +25,8 @@ from rank_rl.errors import RecipeError
 from rank_rl.models.packed_attention import choose
 from rank_rl.records import Grades, RankingTask
 from rank_rl.rerank import Reranker, TaskResult
-from rank_rl.training import common
-from rank_rl.training.resume import BEST_FILE, LOG_FILE, read_json, write_json
+from rank_rl.training import common, notes
+from rank_rl.training.resume import BEST_FILE, read_json, write_json
 
 if TYPE_CHECKING:
     from rank_rl.training.common import Stage
@@ -60,13 +60,26 @@ def measure(name: str) -> Measure:
     return lambda order, grades: function(order, grades, k)
 
 
+def stale(values: Sequence[float], min_gain: float = 0.0) -> int:
+    """How many of the last values were no gain: above the last one that was, by ``min_gain``."""
+    reference, count = -math.inf, 0
+    for value in values:
+        gained = value > reference and value >= reference + min_gain
+        reference, count = (value, 0) if gained else (reference, count + 1)
+    return count
+
+
 class RerankCallback(TrainerCallback):  # type: ignore[misc]
     """Validates at the start, every ``eval.every`` steps and at the end; keeps the best weights.
 
     What is compared is the metric with every query that has an unreadable answer counted as 0:
     such a query keeps its first-stage order, and a model must not be chosen for failing. Equal
-    values go to the later step; the start is logged but never chosen. Set ``trainer`` before
-    training begins.
+    values go to the later step; the start is logged but never chosen. After ``eval.patience``
+    validations without a gain training ends; they are counted in the trainer's log history, which
+    every process and every checkpoint has. Set ``trainer`` before training begins.
+
+    Raises:
+        RecipeError: no such metric, or patience without validation queries.
     """
 
     def __init__(self, stage: Stage) -> None:
@@ -79,6 +92,12 @@ class RerankCallback(TrainerCallback):  # type: ignore[misc]
         self.tasks = tuple(
             t for t in stage.collection.validation if any(g > 0 for g in (t.grades or {}).values())
         )
+        if stage.spec.eval.patience and not self.tasks:
+            raise RecipeError(
+                "no validation queries",
+                where="eval.patience",
+                expected="data.validation_split or data.validation",
+            )
         self.best: dict[str, Any] | None = None
         self.start: dict[str, float] | None = None
         self.last: dict[str, float] = {}
@@ -92,14 +111,26 @@ class RerankCallback(TrainerCallback):  # type: ignore[misc]
             self.start = self._validate(state)
             return
         self.best = read_json(self.stage.out_dir / BEST_FILE) or None
+        for record in state.log_history:
+            if record.get("step") == 0 and "eval_selection" in record:
+                self.start = {k: v for k, v in record.items() if k.startswith("eval_")}
 
     def on_step_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Validate every ``eval.every`` steps."""
-        every = self.stage.spec.eval.every
-        if every and state.global_step % every == 0:
-            self._choose(state)
+        """Validate every ``eval.every`` steps, and stop when patience is at its end."""
+        spec = self.stage.spec.eval
+        if not spec.every or state.global_step % spec.every:
+            return
+        self._choose(state)
+        if spec.patience and self._stale(state) >= spec.patience:
+            assert self.best is not None
+            gain = f" of {spec.min_gain:g} or more" if spec.min_gain else ""
+            why = (
+                f"no gain{gain} in {self.name} for {spec.patience} validations (eval.patience), "
+                f"the best is {self.best['eval_selection']:.4f} of step {self.best['step']}"
+            )
+            notes.stop(self.stage.out_dir, state, control, why)
 
     def on_train_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -109,8 +140,18 @@ class RerankCallback(TrainerCallback):  # type: ignore[misc]
             self._choose(state)
 
     def summary(self) -> dict[str, Any]:
-        """Values at the start, of the best and of the last weights, for a stage's metrics."""
-        return {"start": self.start, "best": self.best, "last": self.last or None}
+        """Values at the start, of the best and of the last weights, for a stage's metrics.
+
+        With ``alarms``, and with ``stopped`` where the run ended before its last step.
+        """
+        assert self.trainer is not None
+        said = notes.summary(self.stage.out_dir, self.trainer.state.global_step)
+        return {"start": self.start, "best": self.best, "last": self.last or None, **said}
+
+    def _stale(self, state: TrainerState) -> int:
+        """Validations since the last gain; the start does not count, as it is never chosen."""
+        found = [r for r in state.log_history if r["step"] and "eval_selection" in r]
+        return stale([r["eval_selection"] for r in found], self.stage.spec.eval.min_gain)
 
     def _choose(self, state: TrainerState) -> None:
         values = self._validate(state)
@@ -134,8 +175,11 @@ class RerankCallback(TrainerCallback):  # type: ignore[misc]
         results = self._rerank()
         values = summarise(self.tasks, results, self.measure, self.name)
         values["eval_seconds"] = round(time.monotonic() - started, 1)
-        # The base class's log: TRL's would flush its own running means of training under it.
+        # The base class's log: TRL's would flush its own running means of training under it. It
+        # takes the step for logged, whose training record is still to come.
+        due = self.trainer.control.should_log
         Trainer.log(self.trainer, dict(values))
+        self.trainer.control.should_log = due
         self.last = values
         logger.info(
             "step %s: validation %s %.4f (first stage %.4f, perfect %.4f), unreadable %.1f%%",
@@ -238,7 +282,7 @@ class LogCallback(TrainerCallback):  # type: ignore[misc]
     """Appends everything a trainer logs to ``training_log.jsonl``, one record a log step."""
 
     def __init__(self, out_dir: Path) -> None:
-        self.path = out_dir / LOG_FILE
+        self.out_dir = out_dir
         self.started = time.monotonic()
 
     def on_log(
@@ -257,8 +301,7 @@ class LogCallback(TrainerCallback):  # type: ignore[misc]
             "seconds": round(time.monotonic() - self.started, 2),
             **{k: _plain(v) for k, v in logs.items()},
         }
-        with common.saving(self.path.parent), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        notes.append(self.out_dir, record)
 
 
 def _plain(value: Any) -> Any:

@@ -7,54 +7,69 @@ losses are TRL's (1.16). Shao et al., 2024 (GRPO).
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from trl import GRPOTrainer
-from trl.models.utils import disable_gradient_checkpointing, unwrap_model_for_generation
 from trl.trainer.utils import split_tensor_dict
 
 from rank_rl import seeds
-from rank_rl.generation import group_decode
-from rank_rl.models.loading import cast_once
-from rank_rl.training import group_generation
-from rank_rl.training.common import sharded
+from rank_rl.errors import RecipeError
+from rank_rl.training import flat_groups
+from rank_rl.training.flat_groups import FlatGroups
 from rank_rl.training.group_generation import Ending
+from rank_rl.training.group_sampler import GroupSampler
 from rank_rl.training.shared_pass import SharedPass
 
-logger = logging.getLogger(__name__)
 BUFFER = "group_buffer_{rank}.pt"
 
 
-class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
+class GroupTrainer(GroupSampler):
     """GRPO on groups that share their prompt.
 
     Args:
         ending: when a generated answer is complete.
         share: whether to use the shared pass and shared generation where they are exact.
+        flat: what becomes of groups whose answers all earn the same.
         arguments: those of GRPOTrainer.
+
+    Raises:
+        RecipeError: flat groups are not kept, and a group is divided among processes.
     """
 
-    def __init__(self, *, ending: Ending, share: bool = True, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.ending = ending
+    def __init__(
+        self,
+        *,
+        ending: Ending,
+        share: bool = True,
+        flat: FlatGroups | None = None,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(ending=ending, share=share, **arguments)
+        self.flat = flat or FlatGroups()
+        self.rewards_found: torch.Tensor | None = None
+        local = self.args.per_device_train_batch_size * self.args.steps_per_generation
+        if self.flat.policy != "keep" and local % self.num_generations:
+            raise RecipeError(
+                f"a process generates {local} answers at once, groups have {self.num_generations}",
+                where="grpo.flat_groups",
+                expected="whole groups on every process",
+                remedy="make per_device_train_batch_size x gradient_accumulation_steps a multiple "
+                "of num_generations",
+            )
         exact = not (self.args.bf16 or self.args.fp16) and self.model.dtype == torch.float32
         self.shared_pass = SharedPass(self._stock, exact=exact) if share else None
-        self.decodes: bool | None = None if share and self._own_generation() else False
-        self.own_tokens: list[list[int]] | None = None
+        self._buffered_inputs: list[dict[str, Any]] | None = None
 
     # Training pass
 
     def _stock(
-        self, model: Any, ids: torch.Tensor, mask: torch.Tensor, kept: int
+        self, model: Any, ids: torch.Tensor, mask: torch.Tensor, kept: int, entropy: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """TRL's pass."""
         logps, entropies, _ = super()._get_per_token_logps_and_entropies(
-            model, ids, mask, kept, compute_entropy=True
+            model, ids, mask, kept, compute_entropy=entropy
         )
         return logps, entropies
 
@@ -73,16 +88,18 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         if self.shared_pass is not None and not more:
             size = batch_size or len(input_ids)
             parts = zip(input_ids.split(size), attention_mask.split(size), strict=True)
+            entropy = bool(options.get("compute_entropy"))
             with self.accelerator.autocast():
-                found = [self.shared_pass(model, i, m, logits_to_keep) for i, m in parts]
+                found = [
+                    self.shared_pass(model, i, m, logits_to_keep, entropy=entropy) for i, m in parts
+                ]
         if found is None or any(part is None for part in found):
             result: Any = super()._get_per_token_logps_and_entropies(
                 model, input_ids, attention_mask, logits_to_keep, batch_size, **options
             )
             return result
         logps, entropies = zip(*(part for part in found if part is not None), strict=True)
-        wanted = options.get("compute_entropy") and entropies[0] is not None
-        return torch.cat(logps), torch.cat(entropies) if wanted else None, None
+        return torch.cat(logps), torch.cat(entropies) if entropy else None, None
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """One forward and backward pass."""
@@ -93,85 +110,43 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
             if self.shared_pass is not None:
                 self.shared_pass.close()
 
-    # Generation
+    # Rewards
 
-    def _own_generation(self) -> bool:
-        """Whether the settings leave generation to us."""
-        other = self.use_vllm or self.use_transformers_continuous_batching
-        # Sharded weights are gathered for every forward pass, in step on all processes.
-        gathered = not sharded(self.accelerator) or (
-            self.is_deepspeed_enabled and self.args.ds3_gather_for_generation
+    def _calculate_rewards(self, *args: Any) -> torch.Tensor:
+        """As TRL's; kept, for what looks at whole groups."""
+        self.rewards_found = super()._calculate_rewards(*args)
+        return self.rewards_found
+
+    def flat_groups(self) -> torch.Tensor:
+        """(groups,) of this process, as last answered: whether all answers earn the same."""
+        assert self.rewards_found is not None
+        every = flat_groups.flat(
+            self.rewards_found,
+            self.reward_weights.to(self.rewards_found.device),
+            self.num_generations,
+            apart=self.multi_objective_aggregation == "normalize_then_sum",
         )
-        return bool(
-            not other and gathered and group_generation.supported(self.generation_kwargs)
-        )
+        own = len(every) // self.accelerator.num_processes
+        return every[self.accelerator.process_index * own :][:own].clone()
 
-    @contextlib.contextmanager
-    def _generating(self) -> Iterator[Any]:
-        """The model as generation needs it."""
-        with (
-            unwrap_model_for_generation(
-                self.model_wrapped,
-                self.accelerator,
-                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
-                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
-            ) as model,
-            torch.no_grad(),
-            disable_gradient_checkpointing(model, self.args.gradient_checkpointing_kwargs),
-            cast_once(model),
-            self.accelerator.autocast(),
-        ):
-            yield model
+    def answer_others(self, groups: int, attempt: int) -> dict[str, Any]:
+        """Answer and score other training prompts, drawn from the seed; see ``FlatGroups``."""
+        rng = seeds.rng(self.args.seed, "resample", self.state.global_step, self._step, attempt)
+        wanted = groups * self.accelerator.num_processes
+        drawn = rng.choices(range(len(self.train_dataset)), k=wanted)
+        mine = drawn[self.accelerator.process_index * groups :][:groups]
+        rows = [dict(self.train_dataset[i]) for i in mine for _ in range(self.num_generations)]
+        self.attempt = attempt
+        try:
+            batch: dict[str, Any] = super()._generate_and_score_completions(rows)
+            return batch
+        finally:
+            self.attempt = 0
 
-    def _generate_single_turn(
-        self, prompt_ids: Sequence[Sequence[int]], images: Any, *args: Any, **kwargs: Any
-    ) -> tuple[list[list[int]], Any]:
-        """Completion ids of each row; log-probabilities only where vLLM gives them."""
-        self.own_tokens = None
-        if images is None and self.decodes is not False:
-            with self._generating() as model:
-                answers = self._draw(model, prompt_ids)
-            if answers is not None:
-                finished = [self.ending.finish(ids) for ids in answers]
-                self.own_tokens = [own for _, own in finished]
-                return [ids for ids, _ in finished], None
-        found: tuple[list[list[int]], Any] = super()._generate_single_turn(
-            prompt_ids, images, *args, **kwargs
-        )
-        return found
-
-    def _draw(self, model: Any, prompts: Sequence[Sequence[int]]) -> list[list[int]] | None:
-        """Answers to the prompts of this process, or None where shared decoding is not exact."""
-        if self.decodes is None:
-            with group_decode.evaluating(model):
-                self.decodes = group_decode.agrees(model)
-            if not self.decodes:
-                logger.warning("prompts are read again for every answer: shared decoding does "
-                               "not give the log-probabilities of this model")  # fmt: skip
-        most = self.generation_kwargs["max_new_tokens"]
-        if not self.decodes or not group_generation.fits(model, prompts, most):
-            return None
-        return group_generation.generate(
-            model,
-            prompts,
-            [(self.state.global_step, place) for place in self.places(len(prompts))],
-            seed=self.args.seed,
-            settings=self.generation_kwargs,
-            ending=self.ending,
-        )
-
-    def places(self, count: int) -> list[int]:
-        """Place in its group of each of this process's rows."""
-        size = self.num_generations if self.model.training else self.num_generations_eval
-        start = self.accelerator.process_index * count
-        return [(start + i) % size for i in range(count)]
-
-    def _generate(self, prompts: list[Any]) -> Any:
-        """As TRL's; tokens that are not the model's own are masked out of the loss."""
-        found = list(super()._generate(prompts))
-        if self.own_tokens is not None and not all(map(all, self.own_tokens)):
-            found[2] = self.own_tokens
-        return tuple(found)
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """As TRL's, without flat groups where the recipe says so."""
+        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        return self.flat.settle(self, batch)
 
     # Batches
 

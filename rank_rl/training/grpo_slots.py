@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 from rank_rl import losses, rewards, seeds
 from rank_rl.records import Completion, Order, Outcome, Scores, View
 from rank_rl.rewards.baselines import baselines
-from rank_rl.rewards.monitor import Judged, summary
+from rank_rl.rewards.monitor import Judged, part_statistics, summary
 from rank_rl.specs import RecipeSpec
+from rank_rl.training.alarm import watchers
+from rank_rl.training.completions import CompletionLog
 from rank_rl.training.score import DEFAULT_LOSSES, train_slots
 from rank_rl.training.slot_trainer import SlotExample, slot_format
 
@@ -35,8 +37,24 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         RecipeError: no reward, or a format without label slots.
     """
-    policy = SlotPolicy(spec, slot_format(spec, "grpo").values)
-    return train_slots("grpo", spec, info, policy, iterations=spec.grpo.iterations)
+    written = CompletionLog(spec)
+    policy = SlotPolicy(spec, slot_format(spec, "grpo").values, written)
+    watching = [*watchers(spec), written]
+    iterations = spec.grpo.iterations
+    return train_slots("grpo", spec, info, policy, iterations=iterations, callbacks=watching)
+
+
+RECORDED = 8  # actions of a view that are written down
+
+
+def normalized(values: Sequence[float | None], *, scale: bool = True) -> list[float]:
+    """Values without their mean, divided by their spread; None, and values all the same, give 0."""
+    known = [v for v in values if v is not None]
+    spread = pstdev(known) if known else 0.0
+    if spread <= 1e-6:  # rounding must not become a direction to learn in
+        return [0.0] * len(values)
+    mean, size = fmean(known), spread + 1e-4 if scale else 1.0
+    return [0.0 if v is None else (v - mean) / size for v in values]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +80,16 @@ class SlotPolicy:
     Args:
         spec: a recipe; ``grpo``, ``rewards`` and ``losses`` are read.
         values: what the labels are worth, worst first.
+        written: records the first ``RECORDED`` actions of a view where a step is due.
 
     Raises:
         RecipeError: no reward, or a wrong one.
     """
 
-    def __init__(self, spec: RecipeSpec, values: Sequence[float]) -> None:
+    def __init__(
+        self, spec: RecipeSpec, values: Sequence[float], written: CompletionLog | None = None
+    ) -> None:
+        self.written = written
         self.spec, self.seed, self.values = spec.grpo, spec.run.seed, tuple(values)
         self.composite = rewards.make(spec.rewards)
         self.supervised = losses.make(spec.losses or DEFAULT_LOSSES)
@@ -120,17 +142,55 @@ class SlotPolicy:
             logprobs = self.logprob(group, actions)
         judged = self.judge(actions.tolist(), example)
         totals = [j.scored.total for j in judged]
-        mean, spread = fmean(totals), pstdev(totals)
-        scale = spread + 1e-4 if self.spec.scale_advantages else 1.0
-        # Rounding must not become a direction to learn in.
-        gains = [(t - mean) / scale if spread > 1e-6 else 0.0 for t in totals]
-        report = {"reward": mean, "reward_std": spread, **summary(judged)}
+        gains = self.gains(judged)
+        report = {"reward": fmean(totals), "reward_std": pstdev(totals), **summary(judged)}
+        # The entropy of the policy, estimated from the actions it drew.
+        report |= {"entropy": -logprobs.mean().item(), **part_statistics(judged, self.composite)}
         for name in self.composite.names:
             paid = [v for j in judged if (v := j.scored.parts[name]) is not None]
             if paid:
                 report[f"rewards/{name}/mean"] = fmean(paid)
+        if self.written is not None and self.written.due:
+            self._record(example, judged, logprobs.tolist(), gains)
         advantages = logprobs.new_tensor(gains)
         return Rollout(actions=actions, logprobs=logprobs, advantages=advantages, report=report)
+
+    def gains(self, judged: Sequence[Judged]) -> list[float]:
+        """Advantages of the answers to one view, as ``grpo.aggregation`` says.
+
+        With ``normalize_then_sum`` every reward is centred and scaled within the group by itself,
+        and the advantage is the mean of those, weighted as the rewards are.
+        """
+        if self.spec.aggregation == "sum_then_normalize":
+            return normalized([j.scored.total for j in judged], scale=self.spec.scale_advantages)
+        gains = [0.0] * len(judged)
+        for part in self.composite.parts:
+            own = normalized([j.scored.parts[part.name] for j in judged])
+            gains = [gain + part.weight * v for gain, v in zip(gains, own, strict=True)]
+        weights = sum(self.composite.weights)
+        return [gain / weights for gain in gains]
+
+    def _record(
+        self,
+        example: SlotExample,
+        judged: Sequence[Judged],
+        logprobs: Sequence[float],
+        gains: Sequence[float],
+    ) -> None:
+        """Show the first actions of a view to whoever records them."""
+        assert self.written is not None
+        for j, logprob, gain in list(zip(judged, logprobs, gains, strict=True))[:RECORDED]:
+            answer = j.outcome.answer
+            scores = answer.values if isinstance(answer, Scores) else None
+            row = {
+                "qid": example.view.query.qid,
+                "documents": list(example.view.docids),
+                "order": list(j.outcome.as_order(example.view)),
+                "values": [scores[d] for d in example.view.docids] if scores else None,
+                "logprob": logprob,
+                "advantage": gain,
+            }
+            self.written.add(row, j)
 
     def sample(self, group: SlotGroup, generator: torch.Generator) -> torch.Tensor:
         """(G, n) actions drawn from the slots as they are, on the CPU for the same everywhere."""

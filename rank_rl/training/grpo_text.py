@@ -22,7 +22,10 @@ from rank_rl.records import Prompt, RankingTask, View
 from rank_rl.rewards.adapter import TrlRewards
 from rank_rl.specs import RecipeSpec
 from rank_rl.training import answer_head, common
+from rank_rl.training.alarm import watchers
 from rank_rl.training.callbacks import LogCallback, RerankCallback
+from rank_rl.training.completions import CompletionLog
+from rank_rl.training.flat_groups import FlatGroups
 from rank_rl.training.group_generation import Ending
 
 logger = logging.getLogger(__name__)
@@ -54,7 +57,6 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
         RankRLError: whatever of recipe, data, model or disk is wrong.
     """
     from datasets import Dataset
-    from trl import GRPOConfig
 
     from rank_rl.training.group_trainer import GroupTrainer, saved
 
@@ -68,38 +70,52 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
             expected="slots",
         )
     prompts, longest, report = training_rows(stage)
-    group = int(spec.training.get("num_generations", 8))
-    args = common.hf_arguments(
-        spec,
-        GRPOConfig,
-        stage.out_dir,
-        num_generations=group,
-        per_device_train_batch_size=group,
-        max_completion_length=default_length(spec, longest["answer"]),
-        reward_weights=list(composite.weights),
-        save_steps=25,
-    )
-    check_lengths(stage, args.max_completion_length, longest)
+    args = arguments(stage, list(composite.weights), longest)
+    written = CompletionLog(spec)
     eos = ends(stage.loaded)
-    adapter = TrlRewards(composite, stage.fmt, eos_ids=eos)
+    adapter = TrlRewards(composite, stage.fmt, eos_ids=eos, observe=written.see)
     validator = RerankCallback(stage)
     checkpoint = common.resume_point(stage.out_dir, spec, stage.identity())
     trainer = GroupTrainer(
         ending=Ending(tokens=stage.tokens, eos=eos, stop=STOP),
         share=spec.grpo.shared_prefix == "auto",
+        flat=FlatGroups(spec.grpo.flat_groups, spec.grpo.flat_tries),
         model=stage.loaded.model,
         reward_funcs=adapter.functions,
         args=args,
         train_dataset=Dataset.from_list(prompts),
         processing_class=stage.loaded.tokenizer,
-        callbacks=[validator, LogCallback(stage.out_dir)],
+        callbacks=[validator, LogCallback(stage.out_dir), *watchers(spec), written],
     )
-    validator.trainer = trainer
+    validator.trainer = written.trainer = trainer
     answer_head.install(trainer, temperature=args.temperature)
     trained = common.train(trainer, stage, checkpoint)
     metrics = {"train": dict(trained), "rows": report, **validator.summary()}
     metrics["shared_prefix"] = saved(trainer)
     return common.finish(trainer, stage, metrics=metrics, best=validator.best)
+
+
+def arguments(stage: common.Stage, weights: list[float], longest: Mapping[str, int]) -> Any:
+    """TRL's configuration: what the recipe says, over what this stage needs.
+
+    Raises:
+        RecipeError: as ``hf_arguments`` and ``check_lengths``.
+    """
+    from trl import GRPOConfig
+
+    group = int(stage.spec.training.get("num_generations", 8))
+    args = common.hf_arguments(
+        stage.spec,
+        GRPOConfig,
+        stage.out_dir,
+        num_generations=group,
+        per_device_train_batch_size=group,
+        max_completion_length=default_length(stage.spec, longest["answer"]),
+        reward_weights=weights,
+        save_steps=25,
+    )
+    check_lengths(stage, args.max_completion_length, longest)
+    return args
 
 
 def training_rows(

@@ -27,8 +27,8 @@ STATE_FILE = "run_state.json"
 BEST_FILE = "best.json"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 # A run may go on with others of these; a longer run changes the schedule of what is left of it.
-_FREE = {"max_steps", "report_to", "disable_tqdm", "log_level"}
-_FREE_PREFIXES = ("save_", "logging_", "dataloader_num", "log_completions", "eval_")
+_FREE = {"max_steps", "report_to", "run_name", "project", "disable_tqdm", "log_level"}
+_FREE_PREFIXES = ("save_", "logging_", "dataloader_num", "log_completions", "eval_", "trackio_")
 
 
 def latest_checkpoint(out_dir: Path | str) -> Path | None:
@@ -105,7 +105,9 @@ def mark_finished(out_dir: Path) -> None:
 
 
 def _fingerprint(spec: RecipeSpec, identity: Mapping[str, Any], *, free: bool) -> str:
-    left_out = {"run", "bench"} if free else {"run", "bench", "eval"}
+    left_out: dict[str, Any] = {"run": True, "bench": True}
+    if not free:
+        left_out |= {"eval": True, "grpo": {"alarm", "log_completions"}}
     content = spec.model_dump(mode="json", exclude=left_out)
     content["seed"] = spec.run.seed
     content["training"] = {

@@ -70,8 +70,12 @@ def train_slots(
     objective: Objective,
     *,
     iterations: int = 1,
+    callbacks: Sequence[Any] = (),
 ) -> dict[str, Any]:
-    """Run a stage that learns through label slots under an objective; see ``run``."""
+    """Run a stage that learns through label slots under an objective; see ``run``.
+
+    ``callbacks`` come behind those that validate and log.
+    """
     from transformers import TrainingArguments
 
     stage = common.begin(name, spec, info)
@@ -97,7 +101,7 @@ def train_slots(
         iterations=iterations,
         args=args,
         train_dataset=data,
-        callbacks=[validator, LogCallback(stage.out_dir)],
+        callbacks=[validator, LogCallback(stage.out_dir), *callbacks],
     )
     validator.trainer = trainer
     trained = common.train(trainer, stage, checkpoint)

@@ -11,18 +11,18 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rank_rl.models import shared_prefix
-from rank_rl.models.packed_attention import Attention, attending
+from rank_rl.models.packed_attention import Attention, attending, forms
 
 if TYPE_CHECKING:
     import torch
 
 logger = logging.getLogger(__name__)
 
-# (model, ids, mask, kept) to (B, kept) log-probabilities and entropies.
-Stock: TypeAlias = Callable[[Any, Any, Any, int], "tuple[torch.Tensor, torch.Tensor | None]"]
+# (model, ids, mask, kept, entropies?) to (B, kept) log-probabilities and entropies if asked for.
+Stock: TypeAlias = Callable[[Any, Any, Any, int, bool], "tuple[torch.Tensor, torch.Tensor | None]"]
 
 # Two prompts, left-padded to seven tokens, and ragged completions, right-padded to four. The first
 # and the fourth row answer different prompts with the same tokens.
@@ -51,22 +51,29 @@ class SharedPass:
         self._open = contextlib.ExitStack()
 
     def __call__(
-        self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, kept: int
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        kept: int,
+        *,
+        entropy: bool = True,
     ) -> tuple[torch.Tensor, torch.Tensor | None] | None:
         """(B, kept) log-probabilities and entropies, or None where the ordinary pass is to run."""
         if self.attention == "unchecked":
-            self.attention = self.choose(model)
+            self.attention = self.choose(model, entropy)
         if self.attention is None:
             return None
         shared = shared_prefix.share(input_ids, attention_mask, kept)
         # What separate rows compute is padded to the longest.
         if shared is None or shared.tokens > self.least * input_ids.numel():
             return None
-        if not shared_prefix.fits(model, shared):
+        attention: Any = self.attention
+        if not shared_prefix.fits(model, shared, attention):
             return None
         self.computed += shared.tokens
         self.repeated += input_ids.numel()
-        return self._run(model, shared, self.attention, input_ids.device)
+        return self._run(model, shared, attention, input_ids.device)
 
     def _run(
         self, model: Any, shared: shared_prefix.Shared, attention: Any, device: Any
@@ -81,7 +88,7 @@ class SharedPass:
         """Give the model its own attention back, after the backward pass."""
         self._open.close()
 
-    def choose(self, model: Any) -> Attention | None:
+    def choose(self, model: Any, entropy: bool = True) -> Attention | None:
         """The first form of attention that agrees with the ordinary pass, or None."""
         import torch
 
@@ -91,8 +98,8 @@ class SharedPass:
         shared = shared_prefix.share(ids, mask, kept)
         assert shared is not None
         with torch.no_grad():
-            wanted = self.stock(model, ids, mask, kept)
-            for attention in get_args(Attention):
+            wanted = self.stock(model, ids, mask, kept, entropy)
+            for attention in forms(device.type):
                 try:
                     got = self._run(model, shared, attention, device)
                 except (TypeError, RuntimeError, ValueError) as error:
@@ -101,7 +108,7 @@ class SharedPass:
                 off = _error(got, wanted)
                 logger.info("shared pass, %s: off by %.2g", attention, off)
                 if off <= _TOLERANCE[self.exact]:
-                    return attention  # type: ignore[no-any-return]
+                    return attention
         logger.warning(
             "prompts are computed once for every answer: no packed pass gives the "
             "log-probabilities of this model"

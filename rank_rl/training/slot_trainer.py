@@ -98,7 +98,7 @@ def examples(stage: Stage) -> tuple[list[SlotExample], dict[str, Any]]:
             )
         )
     longest = max(len(p) + max(map(len, s)) for p, s in (e.encoded for e in made))
-    if longest > (limit := reach(stage.loaded.model)):
+    if longest > (limit := reach(stage.loaded.model, choose(stage.loaded.model))):
         raise DataError(
             f"the prompt of a document has {longest} tokens",
             where=f"model {stage.loaded.name!r}",

@@ -12,7 +12,7 @@ import rank_rl
 ROOT = Path(rank_rl.__file__).parent
 MOST = {"file": 400, "function": 60, "class": 200, "parameters": 6}
 # The signature is dictated by transformers: attention functions are called with these names.
-MANY_PARAMETERS = {"gather_attention"}
+MANY_PARAMETERS = {"gather_attention", "flex_attention", "decode_attention"}
 GLOBAL_RANDOM = {
     "seed",
     "random",

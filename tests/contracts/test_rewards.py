@@ -28,12 +28,26 @@ from rank_rl.rewards.baselines import baselines
 from rank_rl.specs import RewardSpec
 from rank_rl.strategies.oracle import copy, oracle
 
-PARAMS = {"length": {"soft_max": 50}, "recall": {"k": 2}}
+PARAMS = {
+    "length": {"soft_max": 50},
+    "overlong": {"max_length": 100, "buffer": 50},
+    "recall": {"k": 2},
+}
 COMPOSITES = {
     "list": ["ndcg", ("recall", 0.2), ("rbo", 0.1), ("format", 0.1)],
     "gain": [("ndcg_gain", 0.8), ("format", 0.2), ("length", 0.1)],
     "group": ["ndcg", ("recall", 0.2), ("score_distribution", 0.1), ("format", 0.1)],
-    "all": ["ndcg", "ndcg_gain", "recall", "rbo", "score_distribution", "format", "length"],
+    "overlong": ["ndcg", ("format", 0.2), ("overlong", 0.5)],
+    "all": [
+        "ndcg",
+        "ndcg_gain",
+        "recall",
+        "rbo",
+        "score_distribution",
+        "format",
+        "length",
+        "overlong",
+    ],
 }
 KINDS = ["order", "scores"]
 ISSUES = ["repeated", "trailing_text", "no_answer_tag", "missing"]
@@ -135,7 +149,7 @@ def test_the_ideal_earns_the_most_and_a_malformed_text_the_least(name, kind):
 
 
 @pytest.mark.parametrize(
-    "name", ["ndcg", "rbo", "ndcg_gain", "score_distribution", "format", "length"]
+    "name", ["ndcg", "rbo", "ndcg_gain", "score_distribution", "format", "length", "overlong"]
 )
 def test_the_ideal_earns_the_upper_bound(name):
     reward = single(name)

@@ -189,13 +189,14 @@ def test_models_that_cannot_be_packed_are_refused_in_one_line(config):
     assert "\n" not in str(error.value)
 
 
-def test_prompts_beyond_a_sliding_window_are_refused_not_misread():
+def test_prompts_beyond_a_sliding_window_are_read_through_it_or_refused():
     model = model_of(MistralConfig(**SIZES, sliding_window=6))
-    near, far = [([5, 9], [[30, 31], [7]])], [([5, 9, 14, 20], [[30, 31, 33]])]
+    groups = [([5, 9, 14, 20], [[30, 31, 33], [7, 8, 9, 10, 11]]), ([5, 9], [[30]])]
     with torch.no_grad():
-        torch.testing.assert_close(slot_logits(model, pack(near), "gather"), alone(model, near))
-    with pytest.raises(ModelError, match="a prompt has 7 tokens; expected at most 6"):
-        slot_logits(model, pack(far), "gather")
+        found = slot_logits(model, pack(groups), "gather")
+        torch.testing.assert_close(found, alone(model, groups))
+    with pytest.raises(ModelError, match="a prompt has 9 tokens; expected at most 6"):
+        slot_logits(model, pack(groups), "dense")
 
 
 def test_bf16_autocast_keeps_attention_in_fp32_and_the_rest_close():

@@ -47,6 +47,7 @@ SECTIONS = {
     "RewardSpec": "`rewards`",
     "LossSpec": "`losses`",
     "GrpoSpec": "`grpo`",
+    "AlarmSpec": "`grpo.alarm`",
     "EvalSpec": "`eval`",
     "StrategySpec": "`eval.strategy`",
     "BenchSpec": "`bench`",

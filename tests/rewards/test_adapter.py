@@ -130,7 +130,8 @@ def test_metrics_are_logged_once_a_batch_with_copy_and_ceiling():
     found = {name: values[0] for name, values in logged.items()}
     # The first view's only relevant document stands fourth, the second view is perfect as shown.
     copied = (1 / 2.321928094887362 + 1.0) / 2 + 0.1
-    assert found == {
+    shown = {name: value for name, value in found.items() if name.startswith("ranking/")}
+    assert shown == {
         "ranking/reward": pytest.approx(1.1 / 4),
         "ranking/copy": pytest.approx(copied),
         "ranking/ceiling": pytest.approx(1.1),
@@ -140,6 +141,31 @@ def test_metrics_are_logged_once_a_batch_with_copy_and_ceiling():
         "ranking/truncated": 0.5,
         "ranking/flat_groups": 0.5,
     }
+    # The first view's answers earn 1.1 and 0: ndcg makes ten elevenths of that difference.
+    assert {name: value for name, value in found.items() if name not in shown} == {
+        "rewards/ndcg/absent": 0.0,
+        "rewards/ndcg/low": 0.75,
+        "rewards/ndcg/high": 0.25,
+        "rewards/ndcg/group_std": pytest.approx(0.25),
+        "rewards/ndcg/share": pytest.approx(1 / 1.1),
+        "rewards/format/absent": 0.0,
+        "rewards/format/low": 0.75,
+        "rewards/format/high": 0.25,
+        "rewards/format/group_std": pytest.approx(0.25),
+        "rewards/format/share": pytest.approx(0.1 / 1.1),
+    }
+
+
+def test_an_observer_is_shown_every_batch_once():
+    seen = []
+    adapter = trl(eos_ids=[EOS], observe=seen.append)
+    ideal = adapter.fmt.ideal(VIEW, FIRST.grades)
+    call(adapter, [ideal, "no idea"], columns_of(adapter, FIRST, FIRST), [[1, EOS], [1, 1, 1]])
+    (batch,) = seen
+    assert (batch.texts, batch.tokens) == ([ideal, "no idea"], [2, 3])
+    assert [j.truncated for j in batch.judged] == [False, True]
+    assert [row["qid"] for row in batch.rows] == ["first", "first"]
+    assert batch.prompts == ["…", "…"]
 
 
 def test_truncation_is_unknown_without_eos_ids():

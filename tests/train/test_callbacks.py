@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from stage_runs import STOPPING, interrupted, learned, moved
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from rank_rl.errors import DataError, ModelError, RecipeError, StorageError
@@ -29,7 +30,7 @@ from rank_rl.rerank import TaskResult
 from rank_rl.specs import RecipeSpec
 from rank_rl.strategies.groups import Groups
 from rank_rl.training import common, score, sft
-from rank_rl.training.callbacks import LogCallback, measure, summarise
+from rank_rl.training.callbacks import LogCallback, measure, stale, summarise
 
 Recipe = Callable[..., RecipeSpec]
 QUERY = Query(qid="q", text="which?")
@@ -122,6 +123,131 @@ def test_the_best_weights_are_kept_and_become_the_final_ones(
     assert (out / "checkpoint-4" / "model.safetensors").read_bytes() != second
     contract = json.loads((out / "final" / "rank_rl.json").read_text())
     assert contract["extra"]["validation"]["step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "min_gain", "count"),
+    [
+        ([], 0.0, 0),
+        ([0.5], 0.0, 0),
+        ([0.5, 0.5], 0.0, 1),  # equal is no gain
+        ([0.5, 0.4, 0.6], 0.0, 0),
+        ([0.5, 0.4, 0.3], 0.0, 2),
+        ([0.5, 0.51, 0.52, 0.53], 0.02, 1),  # small steps add up to a gain
+        ([0.5, 0.51, 0.51], 0.02, 2),
+        ([0.0, 0.0], 0.0, 1),
+    ],
+)
+def test_validations_without_a_gain_are_counted(
+    values: list[float], min_gain: float, count: int
+) -> None:
+    assert stale(values, min_gain) == count
+
+
+def given_values(monkeypatch: pytest.MonkeyPatch, values: dict[int, float]) -> None:
+    """Validation is given its values by step, whoever asks and however often."""
+    from rank_rl.training import callbacks
+
+    real = callbacks.RerankCallback._validate
+    steps: list[int] = []
+
+    def summary(*_: object) -> dict[str, float]:
+        names = ("eval_ndcg@10", "eval_selection", "eval_first_stage", "eval_perfect")
+        return {**dict.fromkeys(names, values[steps[-1]]), "eval_parse_failed": 0.0}
+
+    def validate(self: Any, state: Any) -> dict[str, float]:
+        steps.append(state.global_step)
+        return real(self, state)
+
+    monkeypatch.setattr(callbacks, "summarise", summary)
+    monkeypatch.setattr(callbacks.RerankCallback, "_validate", validate)
+
+
+VALUES = {0: 0.9, 1: 0.2, 2: 0.7, 3: 0.5, 4: 0.6, 5: 0.8, 6: 0.1, 7: 0.1, 8: 0.1, 9: 0.1}
+
+
+def patient(recipe: Recipe, patience: int, **sections: Any) -> RecipeSpec:
+    return recipe(
+        format={"name": "slots", "mode": "answer"},
+        losses=[STOPPING],
+        training={"max_steps": 9, "save_steps": 3, "learning_rate": 1e-3, "save_total_limit": 9},
+        eval={"every": 1, "patience": patience},
+        **sections,
+    )
+
+
+def test_patience_ends_a_run_and_says_why(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    given_values(monkeypatch, VALUES)
+    spec = patient(recipe, 2)
+    summary = score.run(spec, {})
+    why = "no gain in ndcg@10 for 2 validations (eval.patience), the best is 0.7000 of step 2"
+    assert summary["steps"] == 4
+    assert summary["metrics"]["stopped"] == {"step": 4, "why": why}
+    assert (summary["metrics"]["best"]["step"], summary["metrics"]["start"]["eval_selection"]) == (
+        2, 0.9
+    )  # fmt: skip
+    assert caplog.messages[-1:] == [f"training stops at step 4: {why}"]
+    # Nothing is lost from the log where a step is validated, too.
+    assert [r["step"] for r in learned(spec.run.output_dir)] == [1, 2, 3, 4]
+
+
+def test_more_patience_goes_on_where_the_run_stopped(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_values(monkeypatch, VALUES)
+    assert score.run(patient(recipe, 2), {})["steps"] == 4
+    summary = score.run(patient(recipe, 3), {})
+    assert (summary["steps"], summary["metrics"]["best"]["step"]) == (8, 5)
+    assert summary["metrics"]["stopped"]["why"].startswith("no gain in ndcg@10 for 3 validations")
+    assert summary["metrics"]["start"]["eval_selection"] == 0.9
+    assert score.run(patient(recipe, 0), {})["steps"] == 9
+
+
+def test_a_run_that_ends_anyway_is_not_said_to_stop(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_values(monkeypatch, VALUES)
+    spec = patient(recipe, 4)
+    summary = score.run(spec, {})
+    assert summary["steps"] == 9 and "stopped" not in summary["metrics"]
+    assert (Path(spec.run.output_dir) / "checkpoint-9").is_dir()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_killed_run_stops_where_it_would_have_stopped(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """The checkpoint of step 6 lies among the validations that are counted: 0.8 was step 5."""
+    given_values(monkeypatch, VALUES)
+    whole = patient(recipe, 3)
+    out = Path(whole.run.output_dir)
+    assert score.run(whole, {})["steps"] == 8
+    broken = patient(recipe, 3, run={"output_dir": str(out.with_name("broken"))})
+    with monkeypatch.context() as patched:
+        if late:
+            patched.setattr(common, "finish", interrupt)
+        interrupted(lambda: score.run(broken, {}), calls=99 if late else 2 * 7 + 1)
+    summary = score.run(broken, {})
+    assert summary["steps"] == 8
+    assert summary["metrics"]["best"]["step"] == 5
+    assert learned(broken.run.output_dir) == learned(out)
+    assert not moved(out / "final", summary["checkpoint"])
+
+
+def interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_patience_without_validation_is_refused(recipe: Recipe) -> None:
+    with pytest.raises(ValueError, match="set eval.every too"):
+        recipe(eval={"patience": 2})
+    spec = recipe(
+        data={"validation_split": None, "validation": 0.0}, eval={"every": 1, "patience": 2}
+    )
+    with pytest.raises(RecipeError, match=r"eval\.patience: no validation queries"):
+        sft.run(spec, {})
 
 
 def test_the_readout_of_validation_is_saved_with_the_checkpoint(recipe: Recipe) -> None:

@@ -159,6 +159,70 @@ def test_rewards_are_the_ranking_rewards_of_the_orders():
     assert plain.advantages.tolist() == pytest.approx([p - mean for p in paid], abs=1e-5)
 
 
+BOTH = [{"name": "ndcg", "weight": 3.0}, {"name": "recall", "weight": 1.0, "params": {"k": 2}}]
+
+
+def by_itself(values: list[float]) -> list[float]:
+    mean = sum(values) / len(values)
+    spread = math.sqrt(sum((v - mean) ** 2 for v in values) / len(values))
+    return [(v - mean) / (spread + 1e-4) for v in values]
+
+
+def test_rewards_are_normalised_before_they_are_summed():
+    settings = {"policy": "slots", "group_size": 16, "aggregation": "normalize_then_sum"}
+    drawn = policy(rewards=BOTH, grpo=settings).rollout(
+        group(torch.tensor(SCORES)), example([0, 2, 0, 1]), 0
+    )
+    grades = {"d0": 0, "d1": 2, "d2": 0, "d3": 1}
+    orders = [[f"d{i}" for i in a] for a in drawn.actions.tolist()]
+    ndcg = by_itself([metrics.ndcg(o, grades, 10) for o in orders])
+    recall = by_itself([metrics.recall(o, grades, 2) for o in orders])
+    expected = [(3 * n + r) / 4 for n, r in zip(ndcg, recall, strict=True)]
+    assert drawn.advantages.tolist() == pytest.approx(expected, abs=1e-5)
+    settings["aggregation"] = "sum_then_normalize"
+    other = policy(rewards=BOTH, grpo=settings).rollout(
+        group(torch.tensor(SCORES)), example([0, 2, 0, 1]), 0
+    )
+    assert torch.equal(other.actions, drawn.actions)
+    assert (other.advantages - drawn.advantages).abs().max() > 0.05
+
+
+def test_a_part_that_does_not_apply_or_does_not_differ_adds_nothing():
+    settings = {"policy": "slots", "group_size": 16, "aggregation": "normalize_then_sum"}
+    given, shown = group(torch.tensor([0.3, -0.2, 0.5])), example([0, 1, 0])
+    # Recall@5 does not apply to three documents.
+    absent = [{"name": "ndcg"}, {"name": "recall", "params": {"k": 5}}]
+    alone = policy(grpo=settings).rollout(given, shown, 0).advantages
+    assert policy(rewards=absent, grpo=settings).rollout(given, shown, 0).advantages.tolist() == (
+        pytest.approx((alone / 2).tolist())
+    )
+    flat = policy(rewards=BOTH, grpo=settings).rollout(given, example([1, 1, 1]), 0)
+    assert flat.advantages.tolist() == [0.0] * 16
+
+
+def test_the_entropy_of_the_policy_is_logged():
+    uniform = grpo_policy(group_size=4).rollout(group(torch.zeros(4)), example([1, 0, 0, 0]), 0)
+    assert uniform.report["entropy"] == pytest.approx(math.log(24), abs=1e-5)
+    labels = grpo_policy(group_size=20000, action="labels").rollout(
+        group(torch.tensor([2.0, 0.0])), example([1, 0]), 0
+    )
+    p = 1 / (1 + math.exp(-2))
+    exact = math.log(2) - p * math.log(p) - (1 - p) * math.log(1 - p)
+    assert labels.report["entropy"] == pytest.approx(exact, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"policy": "text"}, "training.multi_objective_aggregation: normalize_then_sum"),
+        ({"policy": "slots", "scale_advantages": False}, "leave scale_advantages out"),
+    ],
+)
+def test_an_aggregation_without_effect_is_refused(settings: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        policy(grpo={**settings, "aggregation": "normalize_then_sum"})
+
+
 def test_copy_and_ceiling_are_logged_beside_the_reward():
     drawn = policy().rollout(group(torch.tensor(SCORES)), example([0, 0, 0, 1]), 0)
     assert drawn.report["ranking/copy"] == pytest.approx(1 / math.log2(5))

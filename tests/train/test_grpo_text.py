@@ -158,6 +158,60 @@ def test_a_killed_run_goes_on(recipe: Recipe) -> None:
     assert [r["step"] for r in records(spec) if "reward" in r] == [1, 2, 3]
 
 
+def advantages(recipe: Recipe, **changes: Any) -> dict[str, Any]:
+    """Columns of the completions of one step: rewards, advantages, truncation."""
+    import pandas
+
+    rewards = [{"name": "test_grpo_text:Digits"}, {"name": "test_grpo_text:Letters", "weight": 0.1}]
+    spec = recipe(
+        rewards=rewards,
+        grpo={"log_completions": 1},
+        training=training(max_steps=1, num_generations=8, per_device_train_batch_size=8, **changes),
+        data={"validation_split": None, "validation": 0.0},
+    )
+    grpo_text.run(spec, {})
+    table = pandas.read_parquet(Path(spec.run.output_dir) / "completions")
+    return {**table.to_dict("list"), "loss": records(spec)[0]["loss"]}
+
+
+class Letters:
+    """Share of capital letters."""
+
+    name = "letters"
+    bounds = (0.0, 1.0)
+
+    def __call__(
+        self, outcome: Outcome, view: View, grades: Grades, completion: Completion
+    ) -> float:
+        text = completion.text
+        return sum(c.isupper() for c in text) / max(1, len(text))
+
+
+def test_normalise_then_sum_reaches_the_trainer_and_gives_other_advantages(recipe: Recipe) -> None:
+    summed = advantages(recipe)
+    apart = advantages(recipe, multi_objective_aggregation="normalize_then_sum")
+    assert summed["completion"] == apart["completion"]
+
+    def scaled(values: list[float]) -> torch.Tensor:
+        own = torch.tensor(values, dtype=torch.float64)
+        return (own - own.mean()) / (own.std() + 1e-4)
+
+    total = torch.tensor(summed["reward"], dtype=torch.float64)
+    assert summed["advantage"] == pytest.approx(scaled(total.tolist()).tolist(), abs=1e-4)
+    sums = scaled(apart["rewards/digits"]) + 0.1 * scaled(apart["rewards/letters"])
+    assert apart["advantage"] == pytest.approx(scaled(sums.tolist()).tolist(), abs=1e-4)
+    change = [abs(a - b) for a, b in zip(summed["advantage"], apart["advantage"], strict=True)]
+    assert max(change) > 0.01
+
+
+def test_masking_truncated_completions_reaches_the_trainer(recipe: Recipe) -> None:
+    """An untrained model never ends its answers: masked, there is nothing to learn from."""
+    plain, masked = advantages(recipe), advantages(recipe, mask_truncated_completions=True)
+    assert all(plain["truncated"]) and all(masked["truncated"])
+    assert plain["loss"] != 0
+    assert masked["loss"] == 0
+
+
 def test_an_easy_reward_is_learned(recipe: Recipe) -> None:
     changes = training(
         max_steps=12,

@@ -1,0 +1,109 @@
+"""Packed attention as one FlexAttention block mask: the form for GPUs, where it is one kernel.
+
+Blocks of tokens that do not see each other are skipped, so that the work grows with what is
+visible, not with the square of the packed length. On a CPU it runs without compilation, slowly; it
+is there for the tests. Dong et al., 2024 (FlexAttention, arXiv 2412.05496).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from rank_rl.models.packing import PackedBatch
+
+if TYPE_CHECKING:
+    import torch
+
+NAME = "rank_rl_flex"
+
+
+def block_mask(packed: PackedBatch, window: int | None = None) -> Any:
+    """The ``BlockMask`` of a packed sequence of T tokens.
+
+    Args:
+        packed: its layout.
+        window: tokens that a sliding window reaches back, by position; None without one.
+    """
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    group, segment, place = packed.group, packed.segment, packed.position_ids[0]
+
+    def visible(batch: Any, head: Any, q: Any, k: Any) -> Any:
+        inside = (segment[k] == -1) | (segment[q] == segment[k])
+        seen = (q >= k) & (group[q] == group[k]) & inside
+        return seen if window is None else seen & (place[q] - place[k] < window)
+
+    length = len(group)
+    return create_block_mask(visible, None, None, length, length, device=group.device)
+
+
+class Masks:
+    """The block masks of one batch: one for each window that the layers of a model have."""
+
+    def __init__(self, packed: PackedBatch) -> None:
+        self.packed = packed
+        self.longest = int(packed.position_ids.max()) + 1
+        self.made: dict[int | None, Any] = {}
+
+    def of(self, window: int | None) -> Any:
+        """The mask for a window; those that reach everything are the same."""
+        key = window if window is not None and window < self.longest else None
+        if key not in self.made:
+            self.made[key] = block_mask(self.packed, key)
+        return self.made[key]
+
+
+def flex_attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: Any,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    *,
+    masks: Masks,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention over one packed sequence, in the calling convention of transformers.
+
+    Args:
+        module: the attention layer (unused).
+        query: (1, heads, T, dim).
+        key, value: (1, key heads, T, dim).
+        attention_mask: ignored; ``masks`` says who sees whom.
+        scaling: factor of the scores before the softmax.
+        dropout: must be 0.
+        masks: the block masks of the sequence.
+        options: what else the model passes; options that change the scores are refused.
+
+    Returns:
+        (1, T, heads, dim) and None for the weights.
+
+    Raises:
+        TypeError: dropout, or a model that caps its scores or adds sinks or biases to them.
+    """
+    from rank_rl.models.packed_attention import refuse_extras
+
+    refuse_extras(options)
+    if dropout:
+        raise TypeError("attention with dropout")
+    out = _kernel(query.device.type)(
+        query,
+        key,
+        value,
+        block_mask=masks.of(options.get("sliding_window")),
+        scale=scaling,
+        enable_gqa=True,
+    )
+    return out.transpose(1, 2).contiguous(), None
+
+
+@functools.lru_cache
+def _kernel(device: str) -> Any:
+    """FlexAttention, compiled where there is a backward kernel for it."""
+    import torch
+    from torch.nn.attention import flex_attention as given
+
+    return given.flex_attention if device == "cpu" else torch.compile(given.flex_attention)

@@ -151,7 +151,8 @@ def test_threads_of_a_single_process_on_a_cpu(tmp_path: Path) -> None:
     assert int(shared["OMP_NUM_THREADS"]) == max(1, physical_cores() // 2)
     assert shared["OMP_WAIT_POLICY"] == "passive"
     config.write_text("num_processes: 2\n")
-    assert not {"OMP_NUM_THREADS", "OMP_WAIT_POLICY"} & pipeline.launch_environment(config, {}).keys()
+    on_gpus = pipeline.launch_environment(config, {})
+    assert not {"OMP_NUM_THREADS", "OMP_WAIT_POLICY"} & on_gpus.keys()
     config.write_text("[\n")
     with pytest.raises(RecipeError, match="not valid YAML"):
         pipeline.launch_environment(config, {})

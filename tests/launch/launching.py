@@ -27,6 +27,8 @@ KINDS = {
     "fsdp2": "FSDP2",
     "zero2": "DEEPSPEED ZeRO-2",
     "zero3": "DEEPSPEED ZeRO-3",
+    "zero2_offload": "DEEPSPEED ZeRO-2",
+    "zero3_offload": "DEEPSPEED ZeRO-3",
 }
 # Of a log record, what depends on the machine or on how batches are counted.
 UNCOMPARED = ("seconds", "epoch", "step_time", "shared/computed")
@@ -182,7 +184,7 @@ def execute(
     folder: Path,
     *,
     until: Callable[[], bool] = lambda: False,
-    timeout: float = 240,
+    timeout: float = 900,
 ) -> Ended:
     """Run a command to its end, or kill it with all it started as soon as ``until`` holds."""
     with (folder / "said.txt").open("w+", encoding="utf-8") as said:

@@ -39,12 +39,13 @@ TOLERANCE = 1e-4
 
 
 def cells() -> list[Any]:
-    found = []
-    for config in ("ddp", "fsdp2", "zero2", "zero3"):
-        for stage in STAGES:
-            marks = [] if (config, stage) in QUICK else [pytest.mark.slow]
-            found.append(pytest.param(config, stage, marks=marks, id=f"{config}-{stage}"))
-    return found
+    pairs = [(c, s) for c in ("ddp", "fsdp2", "zero2", "zero3") for s in STAGES]
+    pairs += [("zero2_offload", "sft"), ("zero3_offload", "sft")]  # compile for minutes once
+    marks = [[] if pair in QUICK else [pytest.mark.slow] for pair in pairs]
+    return [
+        pytest.param(*pair, marks=own, id="-".join(pair))
+        for pair, own in zip(pairs, marks, strict=True)
+    ]
 
 
 @pytest.mark.distributed

@@ -57,7 +57,7 @@ def tasks(count: int, split: str) -> list[dict[str, Any]]:
 
 
 def write_recipe(
-    folder: Path, model: Path, *, name: str, accumulate: int = 1, **sections: Any
+    folder: Path, model: Path, /, *, name: str, accumulate: int = 1, **sections: Any
 ) -> Path:
     """A recipe for a tiny model that writes to ``folder/NAME``; sections are merged into it."""
     data = folder / "tasks.jsonl"

@@ -82,3 +82,21 @@ def test_two_processes_learn_what_one_does(
         assert {k: got[k] for k in shared} == pytest.approx(shared, abs=TOLERANCE, rel=TOLERANCE)
     reference = weights(tmp_path / "one" / "final")
     assert max(float((after[n] - reference[n]).abs().max()) for n in after) < 1e-3
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["fsdp2", "zero3"])
+def test_adapters_of_divided_weights_are_gathered_and_merged(
+    config: str, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    needs(config)
+    lora = {"model": {"lora": {"r": 4, "alpha": 8}}, "training": {"learning_rate": 1e-2}}
+    done = launch(config, "sft", write_recipe(tmp_path, tiny_model_dir, name="two", **lora))
+    assert done.status == 0, done.said
+    alone("sft", write_recipe(tmp_path, tiny_model_dir, name="one", accumulate=2, **lora))
+    before = weights(tiny_model_dir)
+    two, one = (weights(tmp_path / name / "final") for name in ("two", "one"))
+    assert before.keys() == two.keys()
+    assert {n for n in two if not two[n].equal(before[n])} == {n for n in two if "_proj" in n}
+    assert max(float((two[n] - one[n]).abs().max()) for n in two) < 1e-4

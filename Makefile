@@ -11,10 +11,10 @@ BIN    := $(VENV)/bin
 TESTENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help venv dev quickstart test test-server lint format docs-tables clean
+.PHONY: help venv dev quickstart test test-distributed test-server lint format docs-tables clean
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 venv: $(VENV)/.installed ## make a virtual environment in .venv and install rank_rl (2 GB, minutes)
 
@@ -24,7 +24,11 @@ quickstart: venv ## train, rerank and benchmark the embedded example on this mac
 	$(BIN)/rank-rl run $(RECIPE)
 
 test: dev ## run the tests (offline)
-	$(TESTENV) $(BIN)/python -m pytest $(PYTEST_ARGS) -m "not gpu and not server" tests
+	$(TESTENV) $(BIN)/python -m pytest $(PYTEST_ARGS) -m "not gpu and not server and not (distributed and slow)" tests
+
+test-distributed: dev ## run every stage with 2 processes under DDP, FSDP2 and DeepSpeed; opt-in, 15 minutes
+	$(BIN)/pip install -q -c constraints.txt -e '.[deepspeed]'
+	$(TESTENV) $(BIN)/python -m pytest -m distributed tests/launch
 
 test-server: dev ## run teachers against a real server (transformers serve) with SmolLM2; opt-in, minutes
 	$(BIN)/pip install -q -c constraints.txt 'transformers[serving]'

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
 import rank_rl
-from rank_rl.cli import check, lint, rerank, run, stages, teach
+from rank_rl.cli import check, lint, process, rerank, run, stages, teach
 from rank_rl.cli.boundary import Boundary
 
 app = typer.Typer(
@@ -47,4 +48,9 @@ def _root(
 
 def main() -> None:
     """Entry point of the ``rank-rl`` script and of ``python -m rank_rl``."""
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            process.exit_at_once(end.code)
+        raise

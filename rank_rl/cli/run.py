@@ -33,12 +33,18 @@ def run(
         typer.Option("--from", metavar="STAGE", help="Run this stage and all behind it again."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Run every stage again.")] = False,
+    launch: Annotated[
+        str | None,
+        typer.Option(
+            "--launch", metavar="FILE", help="An accelerate configuration instead of its own."
+        ),
+    ] = None,
 ) -> None:
     """Run all stages of a recipe; stages that are done are skipped, a killed run goes on."""
     from rank_rl.cli import pipeline as pipelines
 
     signal.signal(signal.SIGTERM, _terminate)
-    pipeline = pipelines.load(folder, set_ or [])
+    pipeline = pipelines.load(folder, set_ or [], launch)
     env = pipelines.launch_environment(pipeline.launch, os.environ)
     chosen = pipelines.choose(pipeline.steps, first=from_, force=force)
     clock = pipelines.Clock(pipeline)

@@ -215,7 +215,7 @@ def _seen(
     """What an observer is shown of a batch."""
     lists = lists_of(columns, len(completions))
     return Seen(
-        rows=[dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)],
+        rows=[{k: v[i] for k, v in lists.items()} for i in range(len(completions))],
         prompts=prompts or [""] * len(completions),
         texts=[text_of(c) for c in completions],
         tokens=[len(i) for i in completion_ids or ()] or [None] * len(completions),

@@ -203,18 +203,36 @@ def _expect_tied(model: Any) -> None:
 def whole_model(trainer: Any, stage: Stage) -> Any:
     """The model to save, on the main process; every process must call this.
 
-    Sharded weights (FSDP, ZeRO-3) are gathered into a second model in main memory.
+    Sharded weights (FSDP, ZeRO-3) are gathered in the main process's memory.
     """
     accelerator = trainer.accelerator
+    model = accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=True)
     if not sharded(accelerator):
-        return accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=True)
+        return model
     state = accelerator.get_state_dict(trainer.model_wrapped)
-    if not accelerator.is_main_process:
-        return None
-    spec = trainable(stage.spec.model)
-    model = loading.load(spec, device="cpu", train=spec.lora is not None).model
-    model.load_state_dict(state)
-    return model
+    return twin(model, state, stage.spec.model) if accelerator.is_main_process else None
+
+
+def twin(model: Any, state: Mapping[str, Any], spec: ModelSpec) -> Any:
+    """A model like ``model`` that has the weights of ``state``; without a forward pass.
+
+    Made by its class: transformers' own constructors would shard it too under ZeRO-3, and wait for
+    the other processes. What is no weight (buffers that no state holds) stays without values.
+    """
+    import torch
+
+    adapted = hasattr(model, "get_base_model")
+    base = model.get_base_model() if adapted else model
+    with torch.device("meta"):
+        made = type(base)(base.config)
+    made.generation_config = base.generation_config
+    if adapted and spec.lora is not None:
+        from peft import get_peft_model
+
+        with torch.device("meta"):
+            made = get_peft_model(made, loading.lora_config(spec.lora))
+    made.load_state_dict(state, assign=True)
+    return made
 
 
 def sharded(accelerator: Any) -> bool:
@@ -222,6 +240,16 @@ def sharded(accelerator: Any) -> bool:
     if getattr(accelerator.state, "deepspeed_plugin", None) is not None:
         return bool(accelerator.state.deepspeed_plugin.zero_stage == 3)
     return str(accelerator.distributed_type).endswith("FSDP")
+
+
+def parallelism(accelerator: Any) -> dict[str, Any]:
+    """How many processes run, and the kind of parallelism in accelerate's words."""
+    kind = str(getattr(accelerator.distributed_type, "value", accelerator.distributed_type))
+    if (plugin := getattr(accelerator.state, "deepspeed_plugin", None)) is not None:
+        kind += f" ZeRO-{plugin.zero_stage}"
+    if kind == "FSDP" and accelerator.is_fsdp2:
+        kind = "FSDP2"
+    return {"processes": accelerator.num_processes, "kind": kind}
 
 
 def contract(stage: Stage, **extra: Any) -> PromptContract:
@@ -282,6 +310,7 @@ def finish(
         "steps": trainer.state.global_step,
         "metrics": dict(metrics),
         "seconds": round(time.monotonic() - stage.started, 1),
+        "launch": parallelism(trainer.accelerator),
         "log": str(stage.out_dir / LOG_FILE),
     }
     trainer.accelerator.end_training()

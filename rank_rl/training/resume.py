@@ -54,8 +54,11 @@ def resume_point(out_dir: Path, spec: RecipeSpec, identity: Mapping[str, Any]) -
         identity: what else must be the same (start weights, data), JSON-safe.
 
     Returns:
-        A checkpoint folder, or None to start from the beginning.
+        A checkpoint folder, or None to start from the beginning; the same on every process, all of
+        which must call this.
     """
+    if not _main():
+        return _from_main(None)
     core, full = _fingerprint(spec, identity, free=False), _fingerprint(spec, identity, free=True)
     before = read_json(out_dir / STATE_FILE)
     checkpoint = latest_checkpoint(out_dir)
@@ -67,12 +70,22 @@ def resume_point(out_dir: Path, spec: RecipeSpec, identity: Mapping[str, Any]) -
             why = "it has trained for as many steps or more" if beyond and not again else why
             logger.info("%s: the former run is not continued (%s)", out_dir, why)
         checkpoint = None
-    if _main():
-        _clear(out_dir, keep=checkpoint)
-        write_json(out_dir / STATE_FILE, {"core": core, "full": full, "finished": False})
+    _clear(out_dir, keep=checkpoint)
+    write_json(out_dir / STATE_FILE, {"core": core, "full": full, "finished": False})
     if checkpoint:
         logger.info("going on from %s", checkpoint)
-    return checkpoint
+    return _from_main(checkpoint)
+
+
+def _from_main(checkpoint: Path | None) -> Path | None:
+    """The main process's choice, on every process: a shared folder may look different on others."""
+    import torch
+
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return checkpoint
+    chosen = [checkpoint]
+    torch.distributed.broadcast_object_list(chosen, src=0)
+    return chosen[0]
 
 
 def _beyond(checkpoint: Path, spec: RecipeSpec, finished: bool) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rank_rl.cli import pipeline
+from rank_rl.cli.process import physical_cores
 from rank_rl.errors import RecipeError
 
 RECIPE = """
@@ -30,6 +31,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (recipes / "pipeline.yaml").write_text(f"name: p\nlaunch: cpu.yaml\nstages: [{stages}]\n")
     (tmp_path / "cpu.yaml").write_text("use_cpu: true\nnum_processes: 1\n")
     return recipes
+
+
+def test_another_launch_configuration_can_be_asked_for(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "two.yaml").write_text("use_cpu: true\nnum_processes: 2\n")
+    assert pipeline.load(folder).launch == Path("cpu.yaml")
+    found = pipeline.load(folder, (), "two.yaml")
+    assert pipeline.launch_arguments(found, found.steps[0])[:2] == ["--config_file", "two.yaml"]
+    with pytest.raises(RecipeError, match="no such file: three.yaml"):
+        pipeline.load(folder, (), "three.yaml")
 
 
 def finish(step: pipeline.Step, recipe_hash: str | None = None) -> None:
@@ -137,7 +147,12 @@ def test_threads_of_a_single_process_on_a_cpu(tmp_path: Path) -> None:
     assert int(pipeline.launch_environment(config, {})["OMP_NUM_THREADS"]) >= 1
     assert pipeline.launch_environment(config, {"OMP_NUM_THREADS": "7"})["OMP_NUM_THREADS"] == "7"
     config.write_text("use_cpu: true\nnum_processes: 2\n")
-    assert "OMP_NUM_THREADS" not in pipeline.launch_environment(config, {})
+    shared = pipeline.launch_environment(config, {})
+    assert int(shared["OMP_NUM_THREADS"]) == max(1, physical_cores() // 2)
+    assert shared["OMP_WAIT_POLICY"] == "passive"
+    config.write_text("num_processes: 2\n")
+    on_gpus = pipeline.launch_environment(config, {})
+    assert not {"OMP_NUM_THREADS", "OMP_WAIT_POLICY"} & on_gpus.keys()
     config.write_text("[\n")
     with pytest.raises(RecipeError, match="not valid YAML"):
         pipeline.launch_environment(config, {})

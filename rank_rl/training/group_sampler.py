@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing, unwrap_model_for_generation
 
@@ -91,7 +92,7 @@ class GroupSampler(GRPOTrainer):  # type: ignore[misc]
         """Answers to the prompts of this process, or None where shared decoding is not exact."""
         if self.decodes is None:
             with group_decode.evaluating(model):
-                self.decodes = group_decode.agrees(model)
+                self.decodes = broadcast_object_list([group_decode.agrees(model)])[0]
             if not self.decodes:
                 logger.warning("prompts are read again for every answer: shared decoding does "
                                "not give the log-probabilities of this model")  # fmt: skip

@@ -13,6 +13,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from accelerate.utils import broadcast_object_list
+
 from rank_rl.models import shared_prefix
 from rank_rl.models.packed_attention import Attention, attending, forms
 
@@ -61,7 +63,8 @@ class SharedPass:
     ) -> tuple[torch.Tensor, torch.Tensor | None] | None:
         """(B, kept) log-probabilities and entropies, or None where the ordinary pass is to run."""
         if self.attention == "unchecked":
-            self.attention = self.choose(model, entropy)
+            # All processes must run the same passes, whatever each of them measured.
+            self.attention = broadcast_object_list([self.choose(model, entropy)])[0]
         if self.attention is None:
             return None
         shared = shared_prefix.share(input_ids, attention_mask, kept)

@@ -1,11 +1,12 @@
 """How many completions a second one core parses and scores, and what it would be with ranx.
 
-``ours`` is the path of training (``TrlRewards.judge`` and its summary): TRL's columns to views,
-parser, composite of ndcg_gain, recall and format. ``metric`` is our nDCG@10 alone, of orders that
-were parsed before; ``ranx`` and ``pytrec_eval`` compute that same number with one call a
-completion, compiled and made once before. The completions are distinct texts about the bundled
-collection: orders of varying quality, and a share that breaks the format in every way that
-``rank_rl.rewards.adversaries`` knows. CPU time of this process, the best of several rounds in turn.
+``ours`` is the path of training (``TrlRewards.judge``): TRL's columns to views, parser, composite
+of ndcg_gain, recall and format; ``logged`` has the statistics of a training log on top. ``metric``
+is our nDCG@10 alone, of orders that were parsed before; ``ranx`` and ``pytrec_eval`` compute that
+same number with one call a completion, compiled and made once before. The completions are distinct
+texts about the bundled collection: orders of varying quality, and a share that breaks the format in
+every way that ``rank_rl.rewards.adversaries`` knows. CPU time of this process, the best of several
+rounds in turn.
 
     taskset -c 0 python benchmarks/rewards.py --output results/rewards_throughput.json
 """
@@ -34,7 +35,7 @@ from rank_rl.records import Grades, Outcome, View
 from rank_rl.rewards import adversaries
 from rank_rl.rewards.adapter import TrlRewards
 from rank_rl.rewards.gold import Gold
-from rank_rl.rewards.monitor import Judged, summary
+from rank_rl.rewards.monitor import Judged, part_statistics, summary
 from rank_rl.specs import DataSpec, FirstStageSpec, FormatSpec, RewardSpec, SamplerSpec
 
 SAMPLER = SamplerSpec(name="pool", size=20)
@@ -149,8 +150,14 @@ def compare(name: str, mode: str, args: argparse.Namespace) -> dict[str, Any]:
     made = corpus(fmt, args)
     adapter = TrlRewards(rewards.make(REWARDS), fmt)
     judged = adapter.judge(made.texts, None, made.columns)
+
+    def logged() -> object:
+        again = adapter.judge(made.texts, None, made.columns)
+        return summary(again), part_statistics(again, adapter.composite)
+
     paths: dict[str, Callable[[], object]] = {
-        "ours": lambda: summary(adapter.judge(made.texts, None, made.columns))
+        "ours": lambda: adapter.judge(made.texts, None, made.columns),
+        "logged": logged,
     }
     size = dict.fromkeys(paths, len(made.texts))
     if args.rivals and (name, mode) == CASES[0]:

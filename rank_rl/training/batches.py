@@ -7,7 +7,7 @@ the rows in the order of the first.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from torch.utils.data import Sampler
 
@@ -26,23 +26,29 @@ class Repeated(Sampler):  # type: ignore[misc]
         each: how often a row comes within a run, one after the other.
         seed: with the epoch, what the order is drawn from.
         shuffle: False keeps the rows as they are.
+        epoch: tells the number of epochs so far, whole or not. It is asked at the beginning of each,
+            because in a resumed run the trainer does not reach a sampler behind all its wrappers.
     """
 
     def __init__(
-        self, count: int, *, size: int, times: int, seed: int, each: int = 1, shuffle: bool = True
+        self,
+        count: int,
+        *,
+        size: int,
+        times: int,
+        seed: int,
+        epoch: Callable[[], float | None],
+        each: int = 1,
+        shuffle: bool = True,
     ) -> None:
         self.count, self.size, self.times, self.each = count, size, times, each
-        self.seed, self.shuffle = seed, shuffle
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order; called by the trainer."""
-        self.epoch = epoch
+        self.seed, self.shuffle, self.epoch = seed, shuffle, epoch
 
     def __iter__(self) -> Iterator[int]:
         order = list(range(self.count))
         if self.shuffle:
-            seeds.rng(self.seed, "batches", self.epoch).shuffle(order)
+            number = int((self.epoch() or 0) + 1e-6)  # 2 may have been reached by thirds
+            seeds.rng(self.seed, "batches", number).shuffle(order)
         for start in range(0, self.count - self.size + 1, self.size):
             for _ in range(self.times):
                 for row in order[start : start + self.size]:

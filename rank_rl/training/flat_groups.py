@@ -13,9 +13,11 @@ from typing import Any, TypeAlias
 
 import torch
 
+from rank_rl.errors import RecipeError
+
 Batch: TypeAlias = dict[str, Any]
 SPREAD = 1e-6
-# Losses that divide by the number of rows, and by a number of tokens that comes with the batch.
+# Losses that divide by the number of rows; others by a number of tokens that comes with the batch.
 _BY_ROWS = ("grpo", "sapo", "dr_grpo", "luspo")
 
 
@@ -44,11 +46,11 @@ def without(batch: Batch, dropped: torch.Tensor, *, loss: str, total: float, kep
         total, kept: rows of all processes, and those of them that stay.
     """
     stay = (~dropped).to(batch["completion_mask"])[:, None]
-    made = {**batch, "completion_mask": batch["completion_mask"] * stay}
+    made: Batch = {**batch, "completion_mask": batch["completion_mask"] * stay}
     if "tool_mask" in batch:
         made["tool_mask"] = batch["tool_mask"] * stay
     if loss in _BY_ROWS and kept:
-        made["advantages"] = batch["advantages"] * (total / kept)
+        made["loss_scale"] = torch.tensor(total / kept, device=stay.device)
     return made
 
 
@@ -71,7 +73,9 @@ def merged(batch: Batch, other: Batch, places: Mapping[int, int], size: int, pad
             made[name] = old
             continue
         assert isinstance(new, torch.Tensor)
-        fill = pad if name in ("prompt_ids", "completion_ids") else 0
+        fill = {"prompt_ids": pad, "completion_ids": pad, "importance_sampling_ratio": 1}.get(
+            name, 0
+        )
         old, new = _widened(old, new, fill, left=name.startswith("prompt"))
         old = old.clone()
         for place, source in places.items():
@@ -108,6 +112,42 @@ class FlatGroups:
 
     def __init__(self, policy: str = "keep", tries: int = 2) -> None:
         self.policy, self.tries = policy, tries
+
+    def check(self, args: Any) -> None:
+        """Refuse settings of TRL that do not go with dropping or replacing groups.
+
+        Raises:
+            RecipeError: a group divided among processes, a mean over micro-batches, or advantages
+                that depend on the other groups of a batch.
+        """
+        if self.policy == "keep":
+            return
+        local, size = (
+            args.per_device_train_batch_size * args.steps_per_generation,
+            args.num_generations,
+        )
+        if local % size:
+            raise RecipeError(
+                f"a process generates {local} answers at once, groups have {size}",
+                where="grpo.flat_groups",
+                expected="whole groups on every process",
+                remedy="make per_device_train_batch_size x gradient_accumulation_steps a multiple "
+                "of num_generations",
+            )
+        if args.loss_type == "bnpo":
+            raise RecipeError(
+                "loss_type bnpo takes its mean over each micro-batch",
+                where="grpo.flat_groups",
+                expected="keep, or another training.loss_type",
+            )
+        apart = args.multi_objective_aggregation == "normalize_then_sum"
+        if self.policy == "resample" and (apart or args.scale_rewards == "batch"):
+            raise RecipeError(
+                "advantages that are scaled over a batch cannot be mixed with others",
+                where="grpo.flat_groups",
+                expected="keep or drop, or training.scale_rewards group or none and "
+                "multi_objective_aggregation sum_then_normalize",
+            )
 
     def settle(self, trainer: Any, batch: Batch) -> Batch:
         """Apply the policy to a batch that was just generated and scored.

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from trl.trainer.utils import split_tensor_dict
 
 from rank_rl import seeds
 from rank_rl.errors import RecipeError
 from rank_rl.training import flat_groups
 from rank_rl.training.batches import Repeated, dealt
+from rank_rl.training.common import sharded
 from rank_rl.training.flat_groups import FlatGroups
 from rank_rl.training.group_generation import Ending
 from rank_rl.training.group_rows import GroupShuffle
@@ -38,7 +40,7 @@ class GroupTrainer(GroupSampler):
         arguments: those of GRPOTrainer.
 
     Raises:
-        RecipeError: flat groups are not kept, and a group is divided among processes.
+        RecipeError: settings that do not go with what becomes of flat groups.
     """
 
     variants: GroupShuffle | None = None  # shows each answer of a group another order
@@ -55,15 +57,7 @@ class GroupTrainer(GroupSampler):
         super().__init__(ending=ending, share=share, **arguments)
         self.flat = flat or FlatGroups()
         self.rewards_found: torch.Tensor | None = None
-        local = self.args.per_device_train_batch_size * self.args.steps_per_generation
-        if self.flat.policy != "keep" and local % self.num_generations:
-            raise RecipeError(
-                f"a process generates {local} answers at once, groups have {self.num_generations}",
-                where="grpo.flat_groups",
-                expected="whole groups on every process",
-                remedy="make per_device_train_batch_size x gradient_accumulation_steps a multiple "
-                "of num_generations",
-            )
+        self.flat.check(self.args)
         exact = not (self.args.bf16 or self.args.fp16) and self.model.dtype == torch.float32
         self.shared_pass = SharedPass(self._stock, exact=exact) if share else None
         self._buffered_inputs: list[dict[str, Any]] | None = None
@@ -89,23 +83,40 @@ class GroupTrainer(GroupSampler):
         **options: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """As TRL's, in packed passes of at most ``batch_size`` rows where that is exact."""
-        found = None
         more = {k: v for k, v in options.items() if k != "compute_entropy" and v}
-        if self.shared_pass is not None and not more:
-            size = batch_size or len(input_ids)
-            parts = zip(input_ids.split(size), attention_mask.split(size), strict=True)
-            entropy = bool(options.get("compute_entropy"))
-            with self.accelerator.autocast():
-                found = [
-                    self.shared_pass(model, i, m, logits_to_keep, entropy=entropy) for i, m in parts
-                ]
-        if found is None or any(part is None for part in found):
+        if self.shared_pass is None or more:
             result: Any = super()._get_per_token_logps_and_entropies(
                 model, input_ids, attention_mask, logits_to_keep, batch_size, **options
             )
             return result
-        logps, entropies = zip(*(part for part in found if part is not None), strict=True)
+        size = batch_size or len(input_ids)
+        entropy = bool(options.get("compute_entropy"))
+        with self.accelerator.autocast():
+            self.shared_pass.check(model, entropy)
+            found = [
+                self._part(model, ids, mask, logits_to_keep, entropy)
+                for ids, mask in zip(input_ids.split(size), attention_mask.split(size), strict=True)
+            ]
+        logps, entropies = zip(*found, strict=True)
         return torch.cat(logps), torch.cat(entropies) if entropy else None, None
+
+    def _part(
+        self, model: Any, ids: torch.Tensor, mask: torch.Tensor, kept: int, entropy: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """One pass, packed where that is possible on every process."""
+        assert self.shared_pass is not None
+        shared = self.shared_pass.plan(model, ids, mask, kept)
+        if sharded(self.accelerator):  # whose passes wait for one another
+            every = self.accelerator.gather(torch.tensor([shared is not None], device=ids.device))
+            shared = shared if bool(every.all()) else None
+        if shared is None:
+            return self._stock(model, ids, mask, kept, entropy)
+        return self.shared_pass.run(model, shared)
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        """As TRL's; over the groups that are kept, where flat ones are dropped."""
+        loss: torch.Tensor = super()._compute_loss(model, inputs)
+        return loss * inputs["loss_scale"] if "loss_scale" in inputs else loss
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """One forward and backward pass."""
@@ -139,7 +150,8 @@ class GroupTrainer(GroupSampler):
         """Answer and score other training prompts, drawn from the seed; see ``FlatGroups``."""
         rng = seeds.rng(self.args.seed, "resample", self.state.global_step, self._step, attempt)
         wanted = groups * self.accelerator.num_processes
-        drawn = rng.choices(range(len(self.train_dataset)), k=wanted)
+        every = range(len(self.train_dataset))
+        drawn = rng.sample(every, wanted) if wanted <= len(every) else rng.choices(every, k=wanted)
         mine = drawn[self.accelerator.process_index * groups :][:groups]
         rows = [dict(self.train_dataset[i]) for i in mine for _ in range(self.num_generations)]
         self.attempt = attempt
@@ -180,6 +192,7 @@ class GroupTrainer(GroupSampler):
             each=self.num_generations,
             seed=self.args.seed,
             shuffle=self.shuffle_dataset,
+            epoch=lambda: self.state.epoch,
         )
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
@@ -205,6 +218,7 @@ class GroupTrainer(GroupSampler):
         super()._save_rng_state(output_dir)
         if self._buffered_inputs is not None:
             state = {"step": self._step, "inputs": self._buffered_inputs}
+            state["processes"] = self.accelerator.num_processes
             path = Path(output_dir) / BUFFER.format(rank=self.accelerator.process_index)
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.save(state, path)
@@ -213,9 +227,16 @@ class GroupTrainer(GroupSampler):
         """As TRL's; generation goes on where the checkpoint was written."""
         super()._load_optimizer_and_scheduler(checkpoint)
         path = Path(checkpoint or "") / BUFFER.format(rank=self.accelerator.process_index)
+        state: dict[str, Any] = {}
         if checkpoint and path.is_file():
-            state = torch.load(path, map_location=self.args.device, weights_only=True)
-            self._step, self._buffered_inputs = state["step"], state["inputs"]
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        # All processes go on with what they held, or none: rows were dealt to that many of them.
+        same = state.get("processes") == self.accelerator.num_processes
+        if all(gather_object([same])):
+            self._step = state["step"]
+            self._buffered_inputs = [
+                {k: v.to(self.args.device) for k, v in batch.items()} for batch in state["inputs"]
+            ]
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add what the shared pass saved."""
@@ -231,5 +252,6 @@ def _rows(value: Any) -> bool:
 
 def saved(trainer: GroupTrainer) -> Mapping[str, Any]:
     """What was shared in a run, for its summary."""
-    used = trainer.shared_pass.attention if trainer.shared_pass is not None else None
+    share = trainer.shared_pass
+    used = share.attention if share is not None and share.computed else None
     return {"pass": used, "generation": bool(trainer.decodes)}

@@ -108,6 +108,23 @@ def _records(path: Path) -> Iterator[tuple[str | None, Rated | None]]:
             continue
 
 
+def _sampling(args: Any) -> None:
+    """Refuse sampling that the answers of a measurement would not have.
+
+    Raises:
+        RecipeError: a setting other than temperature and top_p.
+    """
+    neutral = {"top_k": 0, "min_p": None, "repetition_penalty": 1.0, "generation_kwargs": None}
+    for name, value in neutral.items():
+        if (getattr(args, name) or value) != value:
+            raise RecipeError(
+                f"pass rates are not sampled with training.{name}",
+                where="grpo.pass_rate",
+                expected="temperature and top_p only",
+                remedy="leave it out, or name a file of rates",
+            )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Measuring:
     """One measurement: a stage's model, rewards and sampling."""
@@ -121,6 +138,7 @@ class _Measuring:
         from accelerate import PartialState
         from accelerate.utils import gather_object
 
+        _sampling(self.args)
         self.stage.loaded.model.to(self.args.device)  # also sets the processes up
         state = PartialState()
         asked = list({view_key(view_of(row)[0]): row for row in rows}.items())
@@ -155,6 +173,7 @@ class _Measuring:
             spec.grpo.pass_rate.samples if spec.grpo.pass_rate else 0,
             [self.args.temperature, self.args.top_p, self.args.max_completion_length],
             spec.run.seed,
+            dict(self.stage.collection.provenance),
         ]
         return hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:16]
 

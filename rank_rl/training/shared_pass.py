@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from accelerate.utils import broadcast_object_list
 
+from rank_rl.generation.group_decode import evaluating
 from rank_rl.models import shared_prefix
 from rank_rl.models.packed_attention import Attention, attending, forms
 
@@ -62,30 +64,47 @@ class SharedPass:
         entropy: bool = True,
     ) -> tuple[torch.Tensor, torch.Tensor | None] | None:
         """(B, kept) log-probabilities and entropies, or None where the ordinary pass is to run."""
+        self.check(model, entropy)
+        shared = self.plan(model, input_ids, attention_mask, kept)
+        return None if shared is None else self.run(model, shared)
+
+    def check(self, model: Any, entropy: bool) -> None:
+        """Choose the form of attention, at the first call; every process must come here."""
         if self.attention == "unchecked":
             # All processes must run the same passes, whatever each of them measured.
             self.attention = broadcast_object_list([self.choose(model, entropy)])[0]
-        if self.attention is None:
+
+    def plan(
+        self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, kept: int
+    ) -> shared_prefix.Shared | None:
+        """The packed layout of a batch; None where it does not apply or saves nothing."""
+        attention: Any = self.attention
+        if attention is None:
             return None
         shared = shared_prefix.share(input_ids, attention_mask, kept)
         # What separate rows compute is padded to the longest.
         if shared is None or shared.tokens > self.least * input_ids.numel():
             return None
-        attention: Any = self.attention
         if not shared_prefix.fits(model, shared, attention):
             return None
+        return shared_prefix.to(shared, input_ids.device)
+
+    def run(
+        self, model: Any, shared: shared_prefix.Shared
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(B, kept) log-probabilities and entropies of a layout."""
         self.computed += shared.tokens
-        self.repeated += input_ids.numel()
-        return self._run(model, shared, attention, input_ids.device)
+        self.repeated += shared.padded
+        return self._run(model, shared, self.attention)
 
     def _run(
-        self, model: Any, shared: shared_prefix.Shared, attention: Any, device: Any
+        self, model: Any, shared: shared_prefix.Shared, attention: Any
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         import torch
 
         if torch.is_grad_enabled():  # checkpointed layers run again in the backward pass
             self._open.enter_context(attending(model, attention))
-        return shared_prefix.token_logprobs(model, shared_prefix.to(shared, device), attention)
+        return shared_prefix.token_logprobs(model, shared, attention)
 
     def close(self) -> None:
         """Give the model its own attention back, after the backward pass."""
@@ -100,11 +119,12 @@ class SharedPass:
         mask, kept = (ids != 0).long(), len(_ANSWERS[0])
         shared = shared_prefix.share(ids, mask, kept)
         assert shared is not None
-        with torch.no_grad():
+        shared = shared_prefix.to(shared, device)
+        with torch.no_grad(), evaluating(model):  # dropout would make any two passes differ
             wanted = self.stock(model, ids, mask, kept, entropy)
             for attention in forms(device.type):
                 try:
-                    got = self._run(model, shared, attention, device)
+                    got = self._run(model, shared, attention)
                 except (TypeError, RuntimeError, ValueError, ImportError) as error:
                     logger.info("shared pass, %s: does not run here: %s", attention, error)
                     continue
@@ -130,5 +150,6 @@ def _error(got: Any, wanted: Any) -> float:
         if theirs is None or ours is None:
             continue
         scale = (theirs[0] - theirs[3]).abs().mean()
-        worst = max(worst, float((ours - theirs).abs().max() / scale))
+        off = float((ours - theirs).abs().max() / scale)
+        worst = max(worst, off) if math.isfinite(off) else math.inf
     return worst

@@ -192,7 +192,13 @@ class SlotTrainer(Trainer):  # type: ignore[misc]
                 where="grpo.iterations",
                 remedy="lower training.per_device_train_batch_size, or set grpo.iterations: 1",
             )
-        return Repeated(count, size=size, times=self.iterations, seed=args.seed)
+        return Repeated(
+            count,
+            size=size,
+            times=self.iterations,
+            seed=args.seed,
+            epoch=lambda: self.state.epoch,
+        )
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add the means of what the objective reported to a training log record."""

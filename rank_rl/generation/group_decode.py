@@ -124,7 +124,7 @@ def decode_attention(
         module: the attention layer, for its number.
         query: (R, heads, 1, dim).
         key, value: (R, key heads, 1, dim).
-        attention_mask: ignored; every row sees its whole prompt and all its tokens.
+        attention_mask: ignored; every row sees its prompt and its tokens, within a sliding window.
         scaling: factor of the scores before the softmax.
         dropout: ignored, nothing is trained here.
         decoding: the cache.
@@ -141,6 +141,11 @@ def decode_attention(
     refuse_extras(options)
     layer = module.layer_idx
     keys, values = decoding.store(layer, key, value)
+    window = options.get("sliding_window")
+    # How far back the prompt is seen; layers with a window may hold no more of it than that.
+    seen = None if window is None else max(0, window - keys.shape[2])
+    if window is not None:
+        keys, values = keys[:, :, -window:], values[:, :, -window:]
     n, heads, _, dim = query.shape
     kinds = key.shape[1]
     scale = dim**-0.5 if scaling is None else scaling
@@ -152,7 +157,8 @@ def decode_attention(
         mine = slice(start, start + count)
         start += count
         if count:
-            out[mine] = _attend(q[mine], own[mine], k, v, values[mine])
+            first = 0 if seen is None else max(0, k.shape[1] - seen)
+            out[mine] = _attend(q[mine], own[mine], k[:, first:], v[:, first:], values[mine])
     return out.view(n, 1, heads, dim), None
 
 

@@ -1,13 +1,15 @@
 """Packed attention as one FlexAttention block mask: the form for GPUs, where it is one kernel.
 
-Blocks of tokens that do not see each other are skipped, so that the work grows with what is
-visible, not with the square of the packed length. On a CPU it runs without compilation, slowly; it
-is there for the tests. Dong et al., 2024 (FlexAttention, arXiv 2412.05496).
+Blocks of tokens that do not see each other are skipped, so that attention grows with what is
+visible; finding the blocks, once a batch, grows with the square of the packed length. On a CPU it
+runs without compilation, slowly, and without a backward pass; that is for the tests. Dong et al.,
+2024 (FlexAttention, arXiv 2412.05496).
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 from typing import TYPE_CHECKING, Any
 
 from rank_rl.models.packing import PackedBatch
@@ -15,6 +17,7 @@ from rank_rl.models.packing import PackedBatch
 if TYPE_CHECKING:
     import torch
 
+logger = logging.getLogger(__name__)
 NAME = "rank_rl_flex"
 
 
@@ -25,6 +28,7 @@ def block_mask(packed: PackedBatch, window: int | None = None) -> Any:
         packed: its layout.
         window: tokens that a sliding window reaches back, by position; None without one.
     """
+    import torch
     from torch.nn.attention.flex_attention import create_block_mask
 
     group, segment, place = packed.group, packed.segment, packed.position_ids[0]
@@ -34,8 +38,9 @@ def block_mask(packed: PackedBatch, window: int | None = None) -> Any:
         seen = (q >= k) & (group[q] == group[k]) & inside
         return seen if window is None else seen & (place[q] - place[k] < window)
 
-    length = len(group)
-    return create_block_mask(visible, None, None, length, length, device=group.device)
+    length, device = len(group), group.device
+    make = create_block_mask if device.type == "cpu" else torch.compile(create_block_mask)
+    return make(visible, None, None, length, length, device=device)
 
 
 class Masks:
@@ -98,6 +103,25 @@ def flex_attention(
         enable_gqa=True,
     )
     return out.transpose(1, 2).contiguous(), None
+
+
+@functools.lru_cache
+def works(device: str) -> bool:
+    """Whether the kernel and its backward pass run on a kind of device."""
+    import torch
+
+    from rank_rl.models.packing import pack
+
+    packed = pack([(list(range(9)), [[1, 2, 3], [4, 5]])]).to(device)
+    shape = (1, 2, len(packed.group), 16)
+    q, k, v = (torch.randn(shape, device=device, requires_grad=True) for _ in range(3))
+    try:
+        with torch.enable_grad():
+            flex_attention(None, q, k, v, None, masks=Masks(packed))[0].sum().backward()
+    except (RuntimeError, NotImplementedError, ImportError, TypeError, ValueError) as error:
+        logger.info("FlexAttention does not run on %s: %s", device, error)
+        return False
+    return q.grad is not None and bool(q.grad.isfinite().all())
 
 
 @functools.lru_cache

@@ -180,7 +180,7 @@ def seeing(model: Any, batch: PackedBatch, attention: Attention) -> dict[str, An
 def forms(device: str) -> tuple[Attention, ...]:
     """The forms to try on a kind of device, the fastest first."""
     every: tuple[Attention, ...] = get_args(Attention)
-    return every if device == "cuda" else every[1:]
+    return every if device == "cuda" and flex.works(device) else every[1:]
 
 
 def slot_logits(model: Any, batch: PackedBatch, attention: Attention) -> torch.Tensor:

@@ -1,14 +1,18 @@
-"""The order in which training rows come: drawn from the seed and the epoch alone.
+"""The order in which training rows come, and what was generated but not yet trained on.
 
-TRL's sampler goes on drawing from one generator, so a run that is resumed in its second epoch sees
-the rows in the order of the first.
+The order is drawn from the seed and the epoch alone: TRL's sampler goes on drawing from one
+generator, so a run that is resumed in its second epoch sees the rows in the order of the first.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
+import torch
+from accelerate.utils import gather_object
 from torch.utils.data import Sampler
 
 from rank_rl import seeds
@@ -26,8 +30,8 @@ class Repeated(Sampler):  # type: ignore[misc]
         each: how often a row comes within a run, one after the other.
         seed: with the epoch, what the order is drawn from.
         shuffle: False keeps the rows as they are.
-        epoch: tells the number of epochs so far, whole or not. It is asked at the beginning of each,
-            because in a resumed run the trainer does not reach a sampler behind all its wrappers.
+        epoch: tells the number of epochs so far, whole or not. It is asked at the beginning of
+            each: in a resumed run the trainer does not reach a sampler behind all its wrappers.
     """
 
     def __init__(
@@ -63,3 +67,23 @@ def dealt(count: int, size: int, rng: random.Random) -> list[int]:
     whole = [list(range(start, min(count, start + size))) for start in range(0, count, size)]
     rng.shuffle(whole)
     return [i for group in whole for i in group]
+
+
+def hold(path: Path, step: int, inputs: list[dict[str, Any]], accelerator: Any) -> None:
+    """Keep the batches of one process that a checkpoint was written before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {"step": step, "inputs": inputs, "processes": accelerator.num_processes}
+    torch.save(state, path)
+
+
+def held(path: Path, accelerator: Any) -> tuple[int, list[dict[str, Any]]] | None:
+    """The step and batches that ``hold`` kept; None on every process when one has none.
+
+    Rows were dealt to a number of processes, so another number starts with new ones.
+    """
+    state = torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else {}
+    if not all(gather_object([state.get("processes") == accelerator.num_processes])):
+        return None
+    device = accelerator.device
+    batches = [{k: v.to(device) for k, v in batch.items()} for batch in state["inputs"]]
+    return state["step"], batches

@@ -36,6 +36,18 @@ def flat(parts: torch.Tensor, weights: torch.Tensor, size: int, *, apart: bool) 
     return (grouped.amax(1) - grouped.amin(1)).amax(1) < SPREAD
 
 
+def spotted(trainer: Any) -> torch.Tensor:
+    """(groups,) of this process, as a ``GroupTrainer`` last answered: whether a group is flat."""
+    every = flat(
+        trainer.rewards_found,
+        trainer.reward_weights.to(trainer.rewards_found.device),
+        trainer.num_generations,
+        apart=trainer.multi_objective_aggregation == "normalize_then_sum",
+    )
+    own = len(every) // trainer.accelerator.num_processes
+    return every[trainer.accelerator.process_index * own :][:own].clone()
+
+
 def without(batch: Batch, dropped: torch.Tensor, *, loss: str, total: float, kept: float) -> Batch:
     """A batch whose ``dropped`` rows have no tokens left, and whose mean is over the others.
 
@@ -158,13 +170,13 @@ class FlatGroups:
         """
         if self.policy == "keep" or not trainer.model.training:
             return batch
-        flats = trainer.flat_groups()
+        flats = spotted(trainer)
         for attempt in range(1, self.tries + 1 if self.policy == "resample" else 1):
             wanted = int(trainer.accelerator.gather(flats.sum()[None]).max())
             if not wanted:
                 break
             other = trainer.answer_others(wanted, attempt)
-            varied = (~trainer.flat_groups()).nonzero()[:, 0].tolist()
+            varied = (~spotted(trainer)).nonzero()[:, 0].tolist()
             places = dict(zip(flats.nonzero()[:, 0].tolist(), varied, strict=False))
             pad = trainer.processing_class.pad_token_id
             batch = merged(batch, other, places, trainer.num_generations, pad)

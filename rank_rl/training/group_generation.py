@@ -79,8 +79,8 @@ def drawing(settings: Mapping[str, Any]) -> Drawing:
 
 
 def fits(model: Any, prompts: Collection[Sequence[int]], most: int) -> bool:
-    """Whether the longest prompt and answer stay within what the model, or its window, reads."""
-    return max(map(len, prompts)) + most <= reach(model)
+    """Whether the longest prompt and answer stay within what the model reads."""
+    return max(map(len, prompts)) + most <= reach(model, "gather")
 
 
 def generate(

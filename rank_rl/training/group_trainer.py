@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from trl.trainer.utils import split_tensor_dict
 
 from rank_rl import seeds
 from rank_rl.errors import RecipeError
-from rank_rl.training import flat_groups
-from rank_rl.training.batches import Repeated, dealt
+from rank_rl.training.batches import Repeated, dealt, held, hold
 from rank_rl.training.common import sharded
 from rank_rl.training.flat_groups import FlatGroups
 from rank_rl.training.group_generation import Ending
@@ -26,8 +24,6 @@ from rank_rl.training.group_rows import GroupShuffle
 from rank_rl.training.group_sampler import GroupSampler
 from rank_rl.training.rank_credit import RankCredit
 from rank_rl.training.shared_pass import SharedPass
-
-BUFFER = "group_buffer_{rank}.pt"
 
 
 class GroupTrainer(GroupSampler):
@@ -134,18 +130,6 @@ class GroupTrainer(GroupSampler):
         self.rewards_found = super()._calculate_rewards(*args)
         return self.rewards_found
 
-    def flat_groups(self) -> torch.Tensor:
-        """(groups,) of this process, as last answered: whether all answers earn the same."""
-        assert self.rewards_found is not None
-        every = flat_groups.flat(
-            self.rewards_found,
-            self.reward_weights.to(self.rewards_found.device),
-            self.num_generations,
-            apart=self.multi_objective_aggregation == "normalize_then_sum",
-        )
-        own = len(every) // self.accelerator.num_processes
-        return every[self.accelerator.process_index * own :][:own].clone()
-
     def answer_others(self, groups: int, attempt: int) -> dict[str, Any]:
         """Answer and score other training prompts, drawn from the seed; see ``FlatGroups``."""
         rng = seeds.rng(self.args.seed, "resample", self.state.global_step, self._step, attempt)
@@ -217,26 +201,17 @@ class GroupTrainer(GroupSampler):
         """
         super()._save_rng_state(output_dir)
         if self._buffered_inputs is not None:
-            state = {"step": self._step, "inputs": self._buffered_inputs}
-            state["processes"] = self.accelerator.num_processes
-            path = Path(output_dir) / BUFFER.format(rank=self.accelerator.process_index)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(state, path)
+            hold(self._buffer(output_dir), self._step, self._buffered_inputs, self.accelerator)
 
     def _load_optimizer_and_scheduler(self, checkpoint: Any) -> None:
         """As TRL's; generation goes on where the checkpoint was written."""
         super()._load_optimizer_and_scheduler(checkpoint)
-        path = Path(checkpoint or "") / BUFFER.format(rank=self.accelerator.process_index)
-        state: dict[str, Any] = {}
-        if checkpoint and path.is_file():
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        # All processes go on with what they held, or none: rows were dealt to that many of them.
-        same = state.get("processes") == self.accelerator.num_processes
-        if all(gather_object([same])):
-            self._step = state["step"]
-            self._buffered_inputs = [
-                {k: v.to(self.args.device) for k, v in batch.items()} for batch in state["inputs"]
-            ]
+        found = held(self._buffer(checkpoint), self.accelerator) if checkpoint else None
+        if found is not None:
+            self._step, self._buffered_inputs = found
+
+    def _buffer(self, folder: Any) -> Path:
+        return Path(folder) / f"group_buffer_{self.accelerator.process_index}.pt"
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add what the shared pass saved."""

@@ -227,7 +227,7 @@ def check_lengths(stage: common.Stage, completion: int, longest: Mapping[str, in
             expected=f"at least {longest['answer']}",
         )
     room = common.window(stage)
-    if longest["prompt"] + completion > room:
+    if longest["prompt"] + completion + 1 > room:  # an answer that closes gets an end token
         raise RecipeError(
             f"{longest['prompt']} prompt and {completion} completion tokens",
             where="training.max_completion_length",

@@ -32,6 +32,7 @@ Stock: TypeAlias = Callable[[Any, Any, Any, int, bool], "tuple[torch.Tensor, tor
 # and the fourth row answer different prompts with the same tokens.
 _PROMPTS = (3 * [[5, 9, 14, 20, 7, 11, 8]]) + (2 * [[0, 0, 5, 21, 8, 13, 6]])
 _ANSWERS = ([30, 31, 33, 8], [40, 7, 0, 0], [8, 0, 0, 0], [30, 31, 33, 8], [42, 45, 46, 0])
+_ROUNDING = 1e-6  # of fp32 sums, beside their size
 _TOLERANCE = {True: 0.01, False: 0.15}  # beside what the prompt changes: fp32, and less exact
 
 
@@ -150,6 +151,8 @@ def _error(got: Any, wanted: Any) -> float:
         if theirs is None or ours is None:
             continue
         scale = (theirs[0] - theirs[3]).abs().mean()
-        off = float((ours - theirs).abs().max() / scale)
+        # Rounding alone, which a model that hardly heeds its prompt must not fail for.
+        excess = ((ours - theirs).abs() - _ROUNDING * theirs.abs()).clamp(min=0)
+        off = float(excess.max() / scale) if excess.any() else 0.0
         worst = max(worst, off) if math.isfinite(off) else math.inf
     return worst

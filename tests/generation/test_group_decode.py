@@ -14,6 +14,7 @@ from transformers import (
     Gemma3TextConfig,
     GemmaConfig,
     LlamaConfig,
+    MistralConfig,
     Qwen2Config,
     Qwen3Config,
 )
@@ -39,6 +40,14 @@ CONFIGS = {
     "qwen3": lambda: Qwen3Config(**SIZES, head_dim=16),
     "gemma": lambda: GemmaConfig(**SIZES, head_dim=8),
     "gemma3": lambda: Gemma3TextConfig(**SIZES, head_dim=8, sliding_window=64),
+    "window 4": lambda: MistralConfig(**SIZES, sliding_window=4),
+    "window 12": lambda: MistralConfig(**SIZES, sliding_window=12),
+    "layers with window 4": lambda: Gemma3TextConfig(
+        **SIZES,
+        head_dim=8,
+        sliding_window=4,
+        layer_types=["sliding_attention", "full_attention"],
+    ),
 }
 PROMPTS = [[5, 9, 14, 20, 7], [8, 21], [6, 9, 9, 3, 4, 3, 11]]
 OWNERS = [0, 0, 1, 2, 2, 2]

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from rank_rl.errors import RecipeError
 from rank_rl.records import Completion, Grades, Outcome, View
 from rank_rl.specs import RecipeSpec
 from rank_rl.training import common, flat_groups, grpo_text
@@ -299,6 +300,75 @@ def test_flat_groups_are_replaced_by_others(recipe: Recipe, batches: list[dict[s
         for rows in batch["prompt_ids"].view(2, 4, -1):
             assert (rows == rows[0]).all()
         assert (batch["completion_mask"].sum(1) > 0).all()
+
+
+@pytest.mark.parametrize("loss", ["grpo", "dapo", "dr_grpo", "luspo"])
+def test_the_mean_is_over_the_groups_that_are_kept(
+    recipe: Recipe, batches: list[dict[str, Any]], loss: str
+) -> None:
+    """One batch of four groups: policy and KL terms grow by the share that was dropped."""
+    arguments = training(
+        max_steps=2, gradient_accumulation_steps=4, loss_type=loss, beta=0.04, learning_rate=1e-9
+    )
+    norms = {}
+    for policy in ("keep", "drop"):
+        spec = spec_of(recipe, "Often", training=arguments, grpo={"flat_groups": policy})
+        grpo_text.run(spec, {})
+        norms[policy] = curve(spec, "grad_norm")
+    dropped = [r["flat/dropped"] for r in steps(spec)]
+    tokens = [b["completion_mask"].sum(1) for b in batches[:2]]
+    compared = 0
+    for i, lost in enumerate(dropped):
+        if not 0 < lost < 1:
+            continue
+        factor = 1 / (1 - lost)
+        if loss == "dapo":  # the mean is over tokens
+            rows = batches[i]["advantages"].view(4, 4).ne(0).any(1).repeat_interleave(4)
+            factor = float(tokens[i].sum() / tokens[i][rows].sum())
+        assert norms["drop"][i][0] == pytest.approx(norms["keep"][i][0] * factor, rel=1e-2)
+        compared += 1
+    assert compared
+
+
+@pytest.mark.parametrize(
+    ("policy", "changes", "message"),
+    [
+        ("drop", {"loss_type": "bnpo"}, "bnpo takes its mean over each micro-batch"),
+        ("resample", {"scale_rewards": "batch"}, "scaled over a batch cannot be mixed"),
+        (
+            "resample",
+            {"multi_objective_aggregation": "normalize_then_sum"},
+            "scaled over a batch cannot be mixed",
+        ),
+    ],
+)
+def test_settings_that_contradict_flat_groups_are_refused(
+    recipe: Recipe, policy: str, changes: dict[str, Any], message: str
+) -> None:
+    spec = spec_of(recipe, training=training(**changes), grpo={"flat_groups": policy})
+    with pytest.raises(RecipeError, match=message):
+        grpo_text.run(spec, {})
+
+
+def test_dropout_does_not_make_the_check_fail_on_resume(recipe: Recipe) -> None:
+    model = {"lora": {"r": 4, "alpha": 64, "dropout": 0.2}}
+    arguments = training(max_steps=6, save_steps=3, learning_rate=1e-2)
+    spec = spec_of(recipe, "Stopping", training=arguments, model=model)
+    STOP["after"] = 16
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            grpo_text.run(spec, {})
+    finally:
+        STOP["after"] = -1
+    assert grpo_text.run(spec, {})["metrics"]["shared_prefix"]["pass"] == "gather"
+
+
+def test_a_form_that_gives_nan_is_not_chosen() -> None:
+    from rank_rl.training.shared_pass import _error
+
+    good = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
+    assert _error((good, None), (good, None)) == 0
+    assert _error((good * float("nan"), None), (good, None)) == float("inf")
 
 
 def test_groups_without_spread_are_flat() -> None:

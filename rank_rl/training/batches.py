@@ -25,34 +25,21 @@ class Repeated(Sampler):  # type: ignore[misc]
 
     Args:
         count: how many rows there are.
+        order: gives the rows of an epoch. It is asked at the beginning of each: in a resumed run
+            the trainer does not reach a sampler behind all its wrappers, to tell it the epoch.
         size: different rows a run.
         times: how often a run comes before the next.
         each: how often a row comes within a run, one after the other.
-        seed: with the epoch, what the order is drawn from.
-        shuffle: False keeps the rows as they are.
-        epoch: tells the number of epochs so far, whole or not. It is asked at the beginning of
-            each: in a resumed run the trainer does not reach a sampler behind all its wrappers.
     """
 
     def __init__(
-        self,
-        count: int,
-        *,
-        size: int,
-        times: int,
-        seed: int,
-        epoch: Callable[[], float | None],
-        each: int = 1,
-        shuffle: bool = True,
+        self, count: int, *, order: Callable[[], list[int]], size: int, times: int, each: int = 1
     ) -> None:
-        self.count, self.size, self.times, self.each = count, size, times, each
-        self.seed, self.shuffle, self.epoch = seed, shuffle, epoch
+        self.count, self.order = count, order
+        self.size, self.times, self.each = size, times, each
 
     def __iter__(self) -> Iterator[int]:
-        order = list(range(self.count))
-        if self.shuffle:
-            number = int((self.epoch() or 0) + 1e-6)  # 2 may have been reached by thirds
-            seeds.rng(self.seed, "batches", number).shuffle(order)
+        order = self.order()
         for start in range(0, self.count - self.size + 1, self.size):
             for _ in range(self.times):
                 for row in order[start : start + self.size]:
@@ -60,6 +47,14 @@ class Repeated(Sampler):  # type: ignore[misc]
 
     def __len__(self) -> int:
         return self.count // self.size * self.size * self.times * self.each
+
+
+def shuffled(count: int, seed: int, epochs: float | None) -> list[int]:
+    """Rows in an order of the seed and the epoch, the number of ``epochs`` so far, whole or not."""
+    order = list(range(count))
+    number = int((epochs or 0) + 1e-6)  # 2 may have been reached by thirds
+    seeds.rng(seed, "batches", number).shuffle(order)
+    return order
 
 
 def dealt(count: int, size: int, rng: random.Random) -> list[int]:

@@ -16,7 +16,7 @@ from trl.trainer.utils import split_tensor_dict
 
 from rank_rl import seeds
 from rank_rl.errors import RecipeError
-from rank_rl.training.batches import Repeated, dealt, held, hold
+from rank_rl.training.batches import Repeated, dealt, held, hold, shuffled
 from rank_rl.training.common import sharded
 from rank_rl.training.flat_groups import FlatGroups
 from rank_rl.training.group_generation import Ending
@@ -169,14 +169,17 @@ class GroupTrainer(GroupSampler):
                 where="training.per_device_train_batch_size",
                 remedy="lower it or gradient_accumulation_steps, or raise data.sampler.per_query",
             )
+        count, seed = len(rows), self.args.seed
+
+        def order() -> list[int]:
+            return shuffled(count, seed, self.state.epoch)
+
         return Repeated(
-            len(rows),
+            count,
+            order=order if self.shuffle_dataset else lambda: list(range(count)),
             size=size,
             times=self.num_iterations * self.args.steps_per_generation,
             each=self.num_generations,
-            seed=self.args.seed,
-            shuffle=self.shuffle_dataset,
-            epoch=lambda: self.state.epoch,
         )
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:

@@ -21,7 +21,7 @@ from rank_rl.models.packed_attention import attending, choose, reach, slot_logit
 from rank_rl.models.packing import Encoded, PackedBatch, pack
 from rank_rl.records import Grades, View
 from rank_rl.specs import RecipeSpec
-from rank_rl.training.batches import Repeated
+from rank_rl.training.batches import Repeated, shuffled
 from rank_rl.training.common import training_views
 
 if TYPE_CHECKING:
@@ -194,10 +194,9 @@ class SlotTrainer(Trainer):  # type: ignore[misc]
             )
         return Repeated(
             count,
+            order=lambda: shuffled(count, args.seed, self.state.epoch),
             size=size,
             times=self.iterations,
-            seed=args.seed,
-            epoch=lambda: self.state.epoch,
         )
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:

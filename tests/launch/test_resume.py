@@ -69,3 +69,38 @@ def test_a_killed_pipeline_of_two_processes_goes_on(tiny_model_dir: Path, tmp_pa
     again = execute(run, "ddp", tmp_path)
     assert again.status == 0, again.said
     check(tmp_path, tiny_model_dir, "score", again.said, form)
+
+
+@pytest.mark.distributed
+def test_a_killed_grpo_run_of_two_processes_keeps_its_prompts_and_losses(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    """In the third epoch, with batches that serve two steps: the hardest place to go on from."""
+    training = {
+        "max_steps": 18,
+        "save_steps": 3,
+        "num_generations": 2,
+        "per_device_train_batch_size": 2,
+        "num_iterations": 2,
+        "max_completion_length": 24,
+        "learning_rate": 1e-3,
+    }
+    sections = {"training": training, "rewards": [{"name": "digits:Digits"}]}
+    recipe = write_recipe(tmp_path, tiny_model_dir, name="two", **sections)
+
+    def late() -> bool:
+        return (tmp_path / "two" / "checkpoint-9" / "trainer_state.json").exists()
+
+    killed = launch("ddp", "grpo", recipe, until=late)
+    assert killed.status == -9, killed.said
+    again = launch("ddp", "grpo", recipe)
+    assert again.status == 0, again.said
+    assert "going on from" in again.said
+    whole = write_recipe(tmp_path, tiny_model_dir, name="one", accumulate=2, **sections)
+    alone("grpo", whole)
+    seen, wanted = curve(tmp_path / "two"), curve(tmp_path / "one")
+    assert [r["step"] for r in seen] == list(range(1, 19))
+    for got, expected in zip(seen, wanted, strict=True):
+        assert got["loss"] == pytest.approx(expected["loss"], abs=1e-5)
+        assert got["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-3)
+        assert got.get("reward") == pytest.approx(expected.get("reward"), abs=1e-5)

@@ -209,7 +209,7 @@ def test_masking_truncated_completions_reaches_the_trainer(recipe: Recipe) -> No
     for mask in (False, True):
         found = advantages(recipe, mask_truncated_completions=mask)
         assert sum(found["truncated"]) > 4  # an untrained model hardly ever ends its answers
-        rows = zip(found["advantage"], found["completion_tokens"], found["truncated"], strict=True)
+        rows = zip(found["advantage"], found["tokens"], found["truncated"], strict=True)
         kept = [(a, n) for a, n, truncated in rows if not (mask and truncated)]
         total = sum(n for _, n in kept) or 1
         wanted = -sum(a * n for a, n in kept) / total

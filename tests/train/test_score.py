@@ -25,7 +25,7 @@ from rank_rl.errors import DataError, ModelError, RecipeError
 from rank_rl.models.packed import PackedScorer
 from rank_rl.specs import LossSpec, RecipeSpec
 from rank_rl.training import common, score
-from rank_rl.training.batches import Repeated
+from rank_rl.training.batches import Repeated, shuffled
 from rank_rl.training.slot_trainer import SlotTrainer, collate, examples
 
 Recipe = Callable[..., RecipeSpec]
@@ -230,7 +230,7 @@ def test_tasks_without_grades_are_refused(recipe: Recipe, tmp_path: Path) -> Non
 
 def test_batches_are_repeated_in_an_order_of_seed_and_epoch():
     epochs = iter([None, 1.0, 1.5])
-    sampler = Repeated(7, size=3, times=2, seed=1, epoch=lambda: next(epochs))
+    sampler = Repeated(7, order=lambda: shuffled(7, 1, next(epochs)), size=3, times=2)
     first = list(sampler)
     assert len(first) == len(sampler) == 12
     assert first[:3] == first[3:6] and first[6:9] == first[9:12]
@@ -238,4 +238,4 @@ def test_batches_are_repeated_in_an_order_of_seed_and_epoch():
     second = list(sampler)
     assert second != first
     assert list(sampler) == second  # resumed in the middle of the second epoch
-    assert list(Repeated(7, size=3, times=2, seed=2, epoch=lambda: 0.0)) != first
+    assert list(Repeated(7, order=lambda: shuffled(7, 2, 0.0), size=3, times=2)) != first

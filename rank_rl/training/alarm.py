@@ -3,8 +3,9 @@
 ``Watch`` decides: log records in, alarms out, nothing else. Means over the last ``window`` records
 are compared with those over the first ``window`` of the run itself, and each kind is raised once.
 ``AlarmCallback`` shows it what a trainer logs, says each alarm in one line, and stops the run where
-the recipe asks for it. A short run has shorter windows, see ``fitting``. What it knows is recomputed from the trainer's own log history, which a
-checkpoint carries, so a resumed run decides as if it had not been killed.
+the recipe asks for it. A short run has shorter windows, see ``fitting``. What it knows is recomputed
+from the trainer's own log history, which a checkpoint carries, so a resumed run decides as if it had
+not been killed.
 """
 
 from __future__ import annotations
@@ -258,15 +259,15 @@ class AlarmCallback(TrainerCallback):  # type: ignore[misc]
         self.watch = self._watch(limits)
         if count < 2 * limits.window:
             logger.info(
-                "the run is too short for alarms (log records: %s, needed: %s; "
+                "the run is too short for alarms other than hacking (log records: %s, needed: %s; "
                 "training.logging_steps)",
                 count,
                 2 * limits.window,
             )
-        if state.global_step:
-            for record in state.log_history:
-                if "eval_selection" not in record or record.get(SETTING) == self.setting:
-                    self.watch.see(record)
+        # Not empty in a new run either: the start has been validated.
+        for record in state.log_history:
+            if "eval_selection" not in record or record.get(SETTING) == self.setting:
+                self.watch.see(record)
 
     def on_log(
         self,

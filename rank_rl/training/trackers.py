@@ -16,7 +16,7 @@ EXTRAS = {"tensorboard": "trackers", "trackio": "trackers", "wandb": "wandb"}
 _NONE = ("none", "all")
 # By the same functions the callbacks of transformers decide whether to raise; where the name of the
 # package or of the function is not that of the tracker.
-_CHECKS = {
+CHECKS = {
     "azure_ml": "is_azureml_available",
     "comet_ml": "is_comet_available",
     "flyte": "is_flytekit_available",
@@ -64,7 +64,7 @@ def installed(name: str) -> bool:
     from transformers.integrations import integration_utils
 
     if name not in EXTRAS:
-        check = getattr(integration_utils, _CHECKS.get(name, f"is_{name}_available"), None)
+        check = getattr(integration_utils, CHECKS.get(name, f"is_{name}_available"), None)
         return bool(check()) if check else importlib.util.find_spec(name) is not None
     packages = (name, "tensorboardX") if name == "tensorboard" else (name,)
     return any(importlib.util.find_spec(package) is not None for package in packages)

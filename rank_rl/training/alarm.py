@@ -3,9 +3,9 @@
 ``Watch`` decides: log records in, alarms out, nothing else. Means over the last ``window`` records
 are compared with those over the first ``window`` of the run itself, and each kind is raised once.
 ``AlarmCallback`` shows it what a trainer logs, says each alarm in one line, and stops the run where
-the recipe asks for it. A short run has shorter windows, see ``fitting``. What it knows is recomputed
-from the trainer's own log history, which a checkpoint carries, so a resumed run decides as if it had
-not been killed.
+the recipe asks for it. A short run has shorter windows, see ``fitting``. What it knows is
+recomputed from the trainer's own log history, which a checkpoint carries, so a resumed run decides
+as if it had not been killed.
 """
 
 from __future__ import annotations

@@ -231,7 +231,13 @@ def test_an_alarm_cannot_stop_a_run_that_keeps_no_other_weights(recipe: Recipe) 
     with pytest.raises(ValueError, match=r"grpo\.alarm\.action stop .*set eval\.every too"):
         recipe(grpo=stop)
     data = {"validation_split": None, "validation": 0.0}
-    spec = recipe(data=data, grpo=stop, eval={"every": 1}, rewards=[{"name": "ndcg"}])
+    spec = recipe(
+        format=SLOTS,
+        data=data,
+        grpo={**GRPO, **stop},
+        eval={"every": 1},
+        rewards=[{"name": "ndcg"}],
+    )
     with pytest.raises(RecipeError, match=r"grpo\.alarm\.action: no validation queries"):
         grpo.run(spec, {})
 

@@ -276,9 +276,11 @@ def flat(recipe: Recipe, alarm: dict[str, Any], **run: Any) -> RecipeSpec:
 def test_a_warning_is_said_once_and_the_run_goes_on(
     recipe: Recipe, caplog: pytest.LogCaptureFixture
 ) -> None:
-    spec = flat(recipe, {})
+    spec = flat(recipe, {"window": 20})  # of 9 records: 2
+    caplog.set_level("INFO", logger="rank_rl")
     summary = grpo.run(spec, {})
     assert summary["steps"] == 9 and "stopped" not in summary["metrics"]
+    assert not [m for m in caplog.messages if "too short" in m]
     (line,) = [r.getMessage() for r in caplog.records if "alarm" in r.getMessage()]
     assert line.startswith("alarm flat at step 4: 100% of the groups earn the same with every")
     assert "\n" not in line

@@ -33,6 +33,15 @@ class RecipeSpec(Spec):
     teach: TeachSpec | None = None
 
     @model_validator(mode="after")
+    def _stop_has_other_weights(self) -> RecipeSpec:
+        if self.grpo.alarm.action == "stop" and not self.eval.every:
+            raise ValueError(
+                "grpo.alarm.action stop ends with the best weights of validations while training: "
+                "set eval.every too"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _rewards_vary(self) -> RecipeSpec:
         constant = [r.name for r in self.rewards if r.name in ("format", "length", "overlong")]
         if self.grpo.policy == "slots" and constant:

@@ -63,12 +63,13 @@ class PassRateSpec(Spec):
 class AlarmSpec(Spec):
     """When a GRPO run has gone wrong; see ``rank_rl.training.alarm`` for what is compared.
 
-    Means over the last ``window`` log records are held against those of the first ``window``.
-    ``entropy``: below that share of the start's. ``length``: completions so many times as long or
-    as short. ``unreadable``, ``truncated``, ``flat``: shares of failed parses, of completions that
-    did not end, of groups without differences, no better than at the start. ``hacking``: so far is
-    the reward above copying the input while validation is below where it began. null leaves a kind
-    out.
+    Means over the last ``window`` log records are held against those of the first ``window``; in a
+    short run a quarter of its records, at least 2, if that is less. ``entropy``: below that share
+    of the start's. ``length``: completions so many times as long or as short, without a higher
+    reward. ``unreadable``, ``truncated``, ``flat``: shares of failed parses, of completions that
+    did not end, of groups without differences, not a tenth lower than at the start. ``hacking``: so
+    far is the reward above copying the input while validation is below where it began. ``noise``:
+    a reward or a validation metric that changes by no more has not changed. null leaves a kind out.
     """
 
     action: Literal["warn", "stop", "off"] = "warn"
@@ -79,6 +80,7 @@ class AlarmSpec(Spec):
     truncated: float | None = Field(default=0.5, gt=0, le=1)
     flat: float | None = Field(default=0.9, gt=0, le=1)
     hacking: float | None = Field(default=0.05, ge=0)
+    noise: float = Field(default=0.02, ge=0)
 
 
 class GrpoSpec(Spec):

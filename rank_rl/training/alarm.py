@@ -3,8 +3,9 @@
 ``Watch`` decides: log records in, alarms out, nothing else. Means over the last ``window`` records
 are compared with those over the first ``window`` of the run itself, and each kind is raised once.
 ``AlarmCallback`` shows it what a trainer logs, says each alarm in one line, and stops the run where
-the recipe asks for it. What it knows is recomputed from the trainer's own log history, which a
-checkpoint carries, so a resumed run decides as if it had not been killed.
+the recipe asks for it. A short run has shorter windows, see ``fitting``. What it knows is
+recomputed from the trainer's own log history, which a checkpoint carries, so a resumed run decides
+as if it had not been killed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from rank_rl.specs import AlarmSpec, RecipeSpec
 from rank_rl.training import notes
+from rank_rl.training.resume import SETTING, eval_fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -33,13 +35,15 @@ _SOURCES = {
     "flat": ("ranking/flat_groups", "frac_reward_zero_std"),
     "reward": ("ranking/reward",),
     "copy": ("ranking/copy",),
+    "ceiling": ("ranking/ceiling",),
 }
 _SHARES = {
     "unreadable": "of the answers cannot be read",
     "truncated": "of the answers are cut off",
     "flat": "of the groups earn the same with every answer",
 }
-_NOISE = 0.01  # of a validation metric
+_BETTER = 0.9  # a share that is no more than this part of the start's has got better
+_SOLVED = 0.95  # of the way from copying to the ceiling: groups are flat because all is right
 
 _HINTS = {
     "entropy": "lower training.learning_rate, or raise training.temperature or training.beta",
@@ -157,7 +161,7 @@ class Watch:
 
     def _length(self) -> tuple[str, float, float, str] | None:
         series, limit = self._window("length"), self.spec.length
-        if series is None or limit is None:
+        if series is None or limit is None or self._gained():
             return None
         start, now = series.start, series.now
         if start / limit < now < start * limit:
@@ -166,12 +170,28 @@ class Watch:
         return "length", now, start, text
 
     def _share(self, kind: str) -> tuple[str, float, float, str] | None:
-        """A share above its limit, unless it has been falling: a bad start may get better."""
+        """A share at its limit or above, unless it is a tenth better than at the start."""
         series, limit = self._window(kind), getattr(self.spec, kind)
-        if series is None or limit is None or series.now < max(limit, series.start):
+        if series is None or limit is None or series.now < limit:
+            return None
+        if series.now <= _BETTER * series.start or (kind == "flat" and self._solved()):
             return None
         text = f"{series.now:.0%} {_SHARES[kind]}, at the start {series.start:.0%}"
         return kind, series.now, series.start, f"{text} (limit: {limit:.0%})"
+
+    def _gained(self) -> bool:
+        """Whether the reward is higher than at the start by more than noise."""
+        reward = self._window("reward")
+        return reward is not None and reward.now - reward.start > self.spec.noise
+
+    def _solved(self) -> bool:
+        """Whether the answers earn nearly all there is above copying the input."""
+        reward, copy, ceiling = (self.series[name] for name in ("reward", "copy", "ceiling"))
+        if not (reward.count and copy.count and ceiling.count):
+            return False
+        room = ceiling.now - copy.now
+        # Where copying is already the best, groups are flat for want of something to learn.
+        return room > 1e-6 and reward.now - copy.now >= _SOLVED * room
 
     def _hacking(self) -> tuple[str, float, float, str] | None:
         """A reward above copying while validation has fallen, or stays below the first stage."""
@@ -180,7 +200,8 @@ class Watch:
             return None
         gain = reward.now - copy.now if copy.count else -math.inf
         begun, (now, first) = self.validation[0][0], self.validation[-1]
-        fallen = now < begun - _NOISE or (now < first and now <= begun)
+        noise = self.spec.noise
+        fallen = now < begun - noise or (now < first - noise and now <= begun)
         if not fallen or gain < margin:
             return None
         name = self.metric.removeprefix("eval_")
@@ -189,6 +210,22 @@ class Watch:
             f"{name} is {now:.4f}, at the start {begun:.4f}, first stage {first:.4f}"
         )
         return "hacking", now, begun, text
+
+
+def fitting(spec: AlarmSpec, records: int) -> AlarmSpec:
+    """Limits for a run of so many log records: a window is a quarter of them, 2 at least.
+
+    Two windows are needed for a decision, so a run of window 10 and 12 records could not have any.
+    """
+    return spec.model_copy(update={"window": min(spec.window, max(2, records // 4))})
+
+
+def planned(args: Any, state: TrainerState) -> int:
+    """Training records that a run will log."""
+    when = str(getattr(args.logging_strategy, "value", args.logging_strategy))
+    if when == "steps":
+        return state.max_steps // max(1, int(state.logging_steps))
+    return state.num_train_epochs if when == "epoch" else 0
 
 
 def _number(value: Any) -> float | None:
@@ -200,19 +237,36 @@ def _number(value: Any) -> float | None:
 class AlarmCallback(TrainerCallback):  # type: ignore[misc]
     """Says each alarm once, in the log and in ``training_log.jsonl``; stops the run if asked to.
 
-    What is logged is the same on all processes, so all of them decide the same.
+    What is logged is the same on all processes, so all of them decide the same. Of a run that goes
+    on, validations of other settings of ``eval`` are left out.
     """
 
     def __init__(self, spec: RecipeSpec) -> None:
-        self.spec, self.out_dir = spec.grpo.alarm, Path(spec.run.output_dir)
-        self.watch = Watch(self.spec, metric=spec.eval.metric, policy=spec.grpo.policy)
+        self.recipe, self.spec = spec, spec.grpo.alarm
+        self.out_dir, self.setting = Path(spec.run.output_dir), eval_fingerprint(spec.eval)
+        self.watch = self._watch(self.spec)
+        self.stopping: list[str] = []  # the kinds for which the run ends
+
+    def _watch(self, limits: AlarmSpec) -> Watch:
+        return Watch(limits, metric=self.recipe.eval.metric, policy=self.recipe.grpo.policy)
 
     def on_train_begin(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Take up what a run that is resumed has logged so far; its alarms are known."""
-        if state.global_step:
-            for record in state.log_history:
+        """Fit the window, and take up what a resumed run has logged; its alarms are known."""
+        count = planned(args, state)
+        limits = fitting(self.spec, count)
+        self.watch = self._watch(limits)
+        if count < 2 * limits.window:
+            logger.info(
+                "the run is too short for alarms other than hacking (log records: %s, needed: %s; "
+                "training.logging_steps)",
+                count,
+                2 * limits.window,
+            )
+        # Not empty in a new run either: the start has been validated.
+        for record in state.log_history:
+            if "eval_selection" not in record or record.get(SETTING) == self.setting:
                 self.watch.see(record)
 
     def on_log(
@@ -228,8 +282,17 @@ class AlarmCallback(TrainerCallback):  # type: ignore[misc]
             logger.warning("alarm %s at step %s: %s", alarm.kind, alarm.step, alarm.text)
             if state.is_world_process_zero:
                 notes.append(self.out_dir, alarm.record())
-            if self.spec.action == "stop":
-                notes.stop(self.out_dir, state, control, f"alarm {alarm.kind}")
+            if self.spec.action == "stop" and notes.halt(state, control):
+                self.stopping.append(alarm.kind)
+
+    def on_train_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Say why the run ended: once, as a step may log twice, and unless patience has said so."""
+        if self.stopping and "stopped" not in notes.summary(self.out_dir, state.global_step):
+            several = "s" if len(self.stopping) > 1 else ""
+            why = f"alarm{several} {', '.join(self.stopping)}"
+            notes.say_stopped(self.out_dir, state, why)
 
 
 def watchers(spec: RecipeSpec) -> list[TrainerCallback]:

@@ -26,7 +26,7 @@ from rank_rl.models.packed_attention import choose
 from rank_rl.records import Grades, RankingTask
 from rank_rl.rerank import Reranker, TaskResult
 from rank_rl.training import common, notes
-from rank_rl.training.resume import BEST_FILE, read_json, write_json
+from rank_rl.training.resume import BEST_FILE, SETTING, eval_fingerprint, read_json, write_json
 
 if TYPE_CHECKING:
     from rank_rl.training.common import Stage
@@ -76,10 +76,11 @@ class RerankCallback(TrainerCallback):  # type: ignore[misc]
     such a query keeps its first-stage order, and a model must not be chosen for failing. Equal
     values go to the later step; the start is logged but never chosen. After ``eval.patience``
     validations without a gain training ends; they are counted in the trainer's log history, which
-    every process and every checkpoint has. Set ``trainer`` before training begins.
+    every process and every checkpoint has. Values of other settings of ``eval`` (another metric,
+    strategy, readout or length) are not compared. Set ``trainer`` before training begins.
 
     Raises:
-        RecipeError: no such metric, or patience without validation queries.
+        RecipeError: no such metric, or patience or an alarm that stops without validation queries.
     """
 
     def __init__(self, stage: Stage) -> None:
@@ -92,10 +93,14 @@ class RerankCallback(TrainerCallback):  # type: ignore[misc]
         self.tasks = tuple(
             t for t in stage.collection.validation if any(g > 0 for g in (t.grades or {}).values())
         )
-        if stage.spec.eval.patience and not self.tasks:
+        self.setting = eval_fingerprint(stage.spec.eval)
+        stops = "eval.patience" if stage.spec.eval.patience else ""
+        if stage.name == "grpo" and stage.spec.grpo.alarm.action == "stop":
+            stops = stops or "grpo.alarm.action"
+        if stops and not self.tasks:
             raise RecipeError(
                 "no validation queries",
-                where="eval.patience",
+                where=stops,
                 expected="data.validation_split or data.validation",
             )
         self.best: dict[str, Any] | None = None
@@ -110,10 +115,11 @@ class RerankCallback(TrainerCallback):  # type: ignore[misc]
         if state.global_step == 0:
             self.start = self._validate(state)
             return
-        self.best = read_json(self.stage.out_dir / BEST_FILE) or None
-        for record in state.log_history:
-            if record.get("step") == 0 and "eval_selection" in record:
-                self.start = {k: v for k, v in record.items() if k.startswith("eval_")}
+        self.best = self._former_best()
+        for record in self._comparable(state):
+            if record["step"] == 0:
+                names = (k for k in record if k.startswith("eval_") and k != SETTING)
+                self.start = {k: record[k] for k in names}
 
     def on_step_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -150,8 +156,23 @@ class RerankCallback(TrainerCallback):  # type: ignore[misc]
 
     def _stale(self, state: TrainerState) -> int:
         """Validations since the last gain; the start does not count, as it is never chosen."""
-        found = [r for r in state.log_history if r["step"] and "eval_selection" in r]
-        return stale([r["eval_selection"] for r in found], self.stage.spec.eval.min_gain)
+        found = [r["eval_selection"] for r in self._comparable(state) if r["step"]]
+        return stale(found, self.stage.spec.eval.min_gain)
+
+    def _comparable(self, state: TrainerState) -> list[dict[str, Any]]:
+        """The validations so far that ranked and measured as this run does."""
+        return [r for r in state.log_history if r.get(SETTING) == self.setting]
+
+    def _former_best(self) -> dict[str, Any] | None:
+        best = read_json(self.stage.out_dir / BEST_FILE)
+        if best and best.pop(SETTING, None) != self.setting:
+            logger.info(
+                "the best weights so far (step %s) were chosen with other settings of eval and are "
+                "dropped",
+                best.get("step"),
+            )
+            return None
+        return best or None
 
     def _choose(self, state: TrainerState) -> None:
         values = self._validate(state)
@@ -163,7 +184,7 @@ class RerankCallback(TrainerCallback):  # type: ignore[misc]
         common.save(self.trainer, self.stage, self.stage.best, validation=self.best)
         if state.is_world_process_zero:
             with common.saving(self.stage.out_dir):
-                write_json(self.stage.out_dir / BEST_FILE, self.best)
+                write_json(self.stage.out_dir / BEST_FILE, {**self.best, SETTING: self.setting})
 
     def _validate(self, state: TrainerState) -> dict[str, float]:
         """Rerank the validation queries and log the values; empty when there are none."""
@@ -180,6 +201,8 @@ class RerankCallback(TrainerCallback):  # type: ignore[misc]
         due = self.trainer.control.should_log
         Trainer.log(self.trainer, dict(values))
         self.trainer.control.should_log = due
+        # Behind the log: trackers take numbers only.
+        self.trainer.state.log_history[-1][SETTING] = self.setting
         self.last = values
         logger.info(
             "step %s: validation %s %.4f (first stage %.4f, perfect %.4f), unreadable %.1f%%",

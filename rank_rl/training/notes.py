@@ -33,15 +33,26 @@ def append(out_dir: Path, record: Mapping[str, Any]) -> None:
 
 
 def stop(out_dir: Path, state: TrainerState, control: TrainerControl, why: str) -> None:
-    """End training after this step, on every process, and say why.
+    """End training after this step, on every process, and say why."""
+    if halt(state, control):
+        say_stopped(out_dir, state, why)
+
+
+def halt(state: TrainerState, control: TrainerControl) -> bool:
+    """End training after this step; False at the last one, where it ends anyway.
 
     The step is not saved as a checkpoint to resume from: a run that is killed before its end is
     written must come to this decision again, not train one step past it.
     """
-    if state.global_step >= state.max_steps:  # it ends here anyway
-        return
+    if state.global_step >= state.max_steps:
+        return False
     control.should_training_stop = True
     control.should_save = False
+    return True
+
+
+def say_stopped(out_dir: Path, state: TrainerState, why: str) -> None:
+    """Say why training has ended before its last step, as a warning and as a record."""
     logger.warning("training stops at step %s: %s", state.global_step, why)
     if state.is_world_process_zero:
         append(out_dir, {"step": state.global_step, "stopped": why})

@@ -18,13 +18,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rank_rl.specs import RecipeSpec
+from rank_rl.specs import EvalSpec, RecipeSpec
 
 logger = logging.getLogger(__name__)
 
 LOG_FILE = "training_log.jsonl"
 STATE_FILE = "run_state.json"
 BEST_FILE = "best.json"
+SETTING = "eval_fingerprint"  # of best.json and of validations in the trainer's log history
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 # A run may go on with others of these; a longer run changes the schedule of what is left of it.
 _FREE = {"max_steps", "report_to", "run_name", "project", "disable_tqdm", "log_level"}
@@ -119,6 +120,12 @@ def _fingerprint(spec: RecipeSpec, identity: Mapping[str, Any], *, free: bool) -
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def eval_fingerprint(spec: EvalSpec) -> str:
+    """What validations must share for their values to be compared: how they rank and measure."""
+    text = spec.model_dump_json(exclude={"every", "patience", "min_gain"})
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
 def _clear(out_dir: Path, *, keep: Path | None) -> None:
     """Remove checkpoints other than ``keep``, and log records and best weights behind it."""
     for path in out_dir.glob("checkpoint-*"):
@@ -126,10 +133,12 @@ def _clear(out_dir: Path, *, keep: Path | None) -> None:
             shutil.rmtree(path, ignore_errors=True)
     step = _step(keep) if keep else None
     log = out_dir / LOG_FILE
-    if step is None:
-        log.unlink(missing_ok=True)
+    best = read_json(out_dir / BEST_FILE).get("step")
+    if step is None or not isinstance(best, int) or best > step:
         (out_dir / BEST_FILE).unlink(missing_ok=True)
         shutil.rmtree(out_dir / "best", ignore_errors=True)
+    if step is None:
+        log.unlink(missing_ok=True)
     elif log.is_file():
         kept = [line for line in log.read_text(encoding="utf-8").splitlines() if _at(line) <= step]
         part = log.with_name(log.name + ".part")

@@ -14,6 +14,21 @@ from rank_rl.errors import RecipeError
 # Trackers that an extra of this package installs; all others are transformers' business.
 EXTRAS = {"tensorboard": "trackers", "trackio": "trackers", "wandb": "wandb"}
 _NONE = ("none", "all")
+# By the same functions the callbacks of transformers decide whether to raise; where the name of the
+# package or of the function is not that of the tracker.
+CHECKS = {
+    "azure_ml": "is_azureml_available",
+    "comet_ml": "is_comet_available",
+    "flyte": "is_flytekit_available",
+}
+_REMEDIES = {
+    "azure_ml": "pip install azureml-sdk",
+    "comet_ml": "pip install comet-ml, and set COMET_API_KEY",
+    "dagshub": "pip install dagshub mlflow",
+    "flyte": "pip install flytekit",
+    "kubeflow": "it needs KUBEFLOW_TRAINER_SERVER_URL, which a Kubeflow TrainJob sets",
+    "mlflow": "pip install mlflow, and leave DISABLE_MLFLOW_INTEGRATION unset",
+}
 
 
 def check_trackers(report_to: Any, *, where: str = "training.report_to") -> None:
@@ -39,17 +54,17 @@ def check_trackers(report_to: Any, *, where: str = "training.report_to") -> None
                 f"unknown tracker {name!r}", where=where, remedy=f"nearest: {', '.join(near)}"
             )
         if name in known and not installed(name):
-            extra = f'"rank-rl[{EXTRAS[name]}]"' if name in EXTRAS else "its package"
-            raise RecipeError(
-                f"tracker {name!r} is not installed", where=where, remedy=f"pip install {extra}"
-            )
+            extra = f'pip install "rank-rl[{EXTRAS[name]}]"' if name in EXTRAS else None
+            remedy = extra or _REMEDIES.get(name, f"pip install {name}")
+            raise RecipeError(f"tracker {name!r} is not installed", where=where, remedy=remedy)
 
 
 def installed(name: str) -> bool:
-    """Whether a tracker's package can be imported; for tensorboard, either of the two there are."""
+    """Whether a tracker can be used; for tensorboard, either of the two packages there are."""
     from transformers.integrations import integration_utils
 
-    if name not in EXTRAS:  # flyte is in no list of what is there
-        return name in {*integration_utils.get_available_reporting_integrations(), "flyte"}
+    if name not in EXTRAS:
+        check = getattr(integration_utils, CHECKS.get(name, f"is_{name}_available"), None)
+        return bool(check()) if check else importlib.util.find_spec(name) is not None
     packages = (name, "tensorboardX") if name == "tensorboard" else (name,)
     return any(importlib.util.find_spec(package) is not None for package in packages)

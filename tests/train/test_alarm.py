@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from stage_runs import SLOTS, STOPPING, TRAINING, interrupted, learned, records
+from transformers import IntervalStrategy, TrainerControl, TrainerState
 
+from rank_rl.errors import RecipeError
 from rank_rl.records import Completion, Grades, Outcome, View
 from rank_rl.specs import AlarmSpec, RecipeSpec
 from rank_rl.training import common, grpo
-from rank_rl.training.alarm import Alarm, Watch
+from rank_rl.training.alarm import Alarm, AlarmCallback, Watch, fitting, planned
+from rank_rl.training.resume import SETTING, eval_fingerprint
 
 Recipe = Callable[..., RecipeSpec]
 
@@ -42,6 +46,8 @@ def validated(value: float, first: float = 0.5) -> dict[str, float]:
         ("completions/clipped_ratio", [0, 0, 0, 1, 1], "truncated", 4),
         ("ranking/flat_groups", [0.5, 0.5, 1, 1, 1], "flat", 4),
         ("frac_reward_zero_std", [1, 1, 1, 1, 1], "flat", 4),
+        ("ranking/parse_failed", [1, 1, 0.999, 0.999, 0.999], "unreadable", 4),  # hardly better
+        ("ranking/parse_failed", [0.7, 0.7, 0.64, 0.64], "unreadable", 4),
     ],
 )
 def test_a_kind_is_raised_once_when_its_window_passes_the_limit(
@@ -105,6 +111,9 @@ REWARDED = [{"ranking/reward": 0.9, "ranking/copy": 0.6}] * 2
         ([validated(0.4), *REWARDED, validated(0.4)], True),  # below the first stage, no better
         ([validated(0.4), *REWARDED, validated(0.45)], False),  # below it, but rising
         ([validated(0.6), *REWARDED, validated(0.595)], False),  # within noise
+        ([validated(0.6), *REWARDED, validated(0.585)], False),
+        ([validated(0.51, 0.52), *REWARDED, validated(0.505, 0.52)], False),
+        ([validated(0.6), *REWARDED, validated(0.575)], True),
         ([validated(0.6), *REWARDED], False),  # not validated since
         ([validated(0.6), *REWARDED[:1], validated(0.4)], False),  # not a whole window
         ([validated(0.6), *[{"ranking/reward": 0.62, "ranking/copy": 0.6}] * 2, validated(0.4)],
@@ -118,6 +127,119 @@ def test_hacking_is_a_reward_above_copying_with_a_validation_that_fell(
     assert [a.kind for a in found] == ["hacking"] * raised
     if raised:
         assert "reward 0.300 above copying the input (limit: 0.05)" in found[0].text
+
+
+def test_what_noise_is_can_be_said() -> None:
+    lines = [validated(0.6), *REWARDED, validated(0.585)]
+    assert [a.kind for a in watched(lines, noise=0.01)] == ["hacking"]
+    assert watched([validated(0.6), *REWARDED, validated(0.5)], noise=0.2) == []
+
+
+@pytest.mark.parametrize(
+    ("reward", "ceiling", "raised"),
+    [
+        (0.99, 1.0, False),  # all is solved
+        (0.9, 1.0, True),  # of 0.6 to 1.0, that is three quarters
+        (0.6, 0.6, True),  # nothing can be earned above copying
+        (0.99, None, True),  # not known
+    ],
+)
+def test_flat_groups_at_the_ceiling_are_no_alarm(
+    reward: float, ceiling: float | None, raised: bool
+) -> None:
+    line = {"ranking/flat_groups": 1.0, "ranking/reward": reward, "ranking/copy": 0.6}
+    found = watched([{**line, "ranking/ceiling": ceiling}] * 5)
+    assert [a.kind for a in found] == ["flat"] * raised
+
+
+@pytest.mark.parametrize(("later", "raised"), [(0.5, True), (0.515, True), (0.53, False)])
+def test_other_lengths_with_a_higher_reward_are_no_alarm(later: float, raised: bool) -> None:
+    start = {"completions/mean_length": 50, "ranking/reward": 0.5}
+    end = {"completions/mean_length": 200, "ranking/reward": later}
+    assert [a.kind for a in watched([start, start, end, end])] == ["length"] * raised
+
+
+@pytest.mark.parametrize(
+    ("window", "records", "fitted"),
+    [(10, 400, 10), (10, 40, 10), (10, 39, 9), (10, 6, 2), (10, 0, 2), (1, 100, 1), (20, 40, 10)],
+)
+def test_a_short_run_has_shorter_windows(window: int, records: int, fitted: int) -> None:
+    assert fitting(AlarmSpec(window=window), records).window == fitted
+
+
+@pytest.mark.parametrize(
+    ("when", "records"), [("steps", 12), (IntervalStrategy.STEPS, 12), ("epoch", 3), ("no", 0)]
+)
+def test_log_records_are_planned(when: str, records: int) -> None:
+    state = TrainerState(max_steps=60, logging_steps=5, num_train_epochs=3)
+    assert planned(SimpleNamespace(logging_strategy=when), state) == records
+
+
+def begun(spec: RecipeSpec, state: TrainerState) -> AlarmCallback:
+    callback = AlarmCallback(spec)
+    args = SimpleNamespace(logging_strategy="steps")
+    callback.on_train_begin(args, state, TrainerControl())  # type: ignore[arg-type]
+    return callback
+
+
+@pytest.mark.parametrize(("steps", "said"), [(3, 1), (4, 0), (6, 0)])
+def test_a_run_too_short_for_alarms_says_so(
+    recipe: Recipe, caplog: pytest.LogCaptureFixture, steps: int, said: int
+) -> None:
+    caplog.set_level("INFO", logger="rank_rl")
+    begun(recipe(), TrainerState(max_steps=steps, logging_steps=1))
+    lines = [m for m in caplog.messages if "too short for alarms" in m]
+    assert len(lines) == said
+    assert all("(log records: 3, needed: 4;" in m for m in lines)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_validations_of_other_settings_are_not_compared(recipe: Recipe, same: bool) -> None:
+    spec = recipe()
+    setting = eval_fingerprint(spec.eval) if same else "other"
+    before = {"step": 0, "eval_selection": 0.9, SETTING: setting, **validated(0.9)}
+    history = [before, *({"step": s, **line} for s, line in enumerate(REWARDED, 1))]
+    state = TrainerState(max_steps=40, logging_steps=1, global_step=2, log_history=history)
+    watch = begun(spec, state).watch
+    found = [*watch.see({"step": 3, **validated(0.6)}), *watch.see({"step": 3, **validated(0.6)})]
+    assert watch.validation[:1] == [(0.9, 0.5)] * same + [(0.6, 0.5)] * (not same)
+    assert found == []  # two records of a window of ten
+
+
+def test_one_record_names_all_kinds_that_stop_a_run(recipe: Recipe) -> None:
+    limits = {"window": 1, "action": "stop"}
+    spec = recipe(grpo={"alarm": limits}, eval={"every": 1})
+    state, control = TrainerState(max_steps=9, logging_steps=1), TrainerControl()
+    callback = begun(spec, state)
+    out = Path(spec.run.output_dir)
+    out.mkdir(parents=True)
+    bad = {"ranking/parse_failed": 1.0, "ranking/truncated": 1.0}
+    for step in (1, 2):
+        state.global_step = step
+        callback.on_log(None, state, control, logs=bad)
+    callback.on_log(None, state, control, logs={"entropy": 0.0})
+    assert control.should_training_stop and not control.should_save
+    callback.on_train_end(None, state, control)
+    assert [r for r in records(out) if "stopped" in r] == [
+        {"step": 2, "stopped": "alarms unreadable, truncated"}
+    ]
+    assert [r["alarm"] for r in records(out) if "alarm" in r] == ["unreadable", "truncated"]
+
+
+def test_an_alarm_cannot_stop_a_run_that_keeps_no_other_weights(recipe: Recipe) -> None:
+    stop = {"alarm": {"action": "stop"}}
+    with pytest.raises(ValueError, match=r"grpo\.alarm\.action stop .*set eval\.every too"):
+        recipe(grpo=stop)
+    data = {"validation_split": None, "validation": 0.0}
+    spec = recipe(
+        format=SLOTS,
+        data=data,
+        grpo={**GRPO, **stop},
+        eval={"every": 1},
+        rewards=[{"name": "ndcg"}],
+    )
+    with pytest.raises(RecipeError, match=r"grpo\.alarm\.action: no validation queries"):
+        grpo.run(spec, {})
 
 
 # Real runs on the tiny model, with a reward that makes every group flat.
@@ -154,9 +276,11 @@ def flat(recipe: Recipe, alarm: dict[str, Any], **run: Any) -> RecipeSpec:
 def test_a_warning_is_said_once_and_the_run_goes_on(
     recipe: Recipe, caplog: pytest.LogCaptureFixture
 ) -> None:
-    spec = flat(recipe, {})
+    spec = flat(recipe, {"window": 20})  # of 9 records: 2
+    caplog.set_level("INFO", logger="rank_rl")
     summary = grpo.run(spec, {})
     assert summary["steps"] == 9 and "stopped" not in summary["metrics"]
+    assert not [m for m in caplog.messages if "too short" in m]
     (line,) = [r.getMessage() for r in caplog.records if "alarm" in r.getMessage()]
     assert line.startswith("alarm flat at step 4: 100% of the groups earn the same with every")
     assert "\n" not in line
@@ -227,6 +351,7 @@ def test_generated_answers_that_cannot_be_read_raise_an_alarm(recipe: Recipe) ->
     spec = recipe(
         rewards=[{"name": "ndcg"}, {"name": "format"}],
         grpo={"alarm": {"window": 1, "action": "stop", "flat": None, "truncated": None}},
+        eval={"every": 1, "max_new_tokens": 2},
         training={"max_steps": 4, "num_generations": 2, "per_device_train_batch_size": 2,
                   "max_completion_length": 40},
     )  # fmt: skip

@@ -16,7 +16,7 @@ from stage_runs import SLOTS, TRAINING, learned
 from rank_rl.errors import RecipeError
 from rank_rl.specs import RecipeSpec
 from rank_rl.training import arguments, grpo
-from rank_rl.training.trackers import EXTRAS, check_trackers, installed
+from rank_rl.training.trackers import CHECKS, EXTRAS, check_trackers, installed
 
 Recipe = Callable[..., RecipeSpec]
 
@@ -149,6 +149,30 @@ def test_an_unknown_tracker_is_one_line_before_anything_is_loaded(tmp_path: Path
     said = (done.stdout + done.stderr).strip().splitlines()
     assert len(said) == 1, said
     assert "training.report_to: unknown tracker 'tensorbord' (nearest: tensorboard" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("flyte", "pip install flytekit"),
+        ("codecarbon", "pip install codecarbon"),
+        ("azure_ml", "pip install azureml-sdk"),
+        ("kubeflow", "KUBEFLOW_TRAINER_SERVER_URL"),
+    ],
+)
+def test_every_tracker_of_others_is_checked(name: str, remedy: str) -> None:
+    if installed(name):
+        pytest.skip(f"{name} is installed")
+    with pytest.raises(RecipeError, match=f"tracker '{name}' is not installed.*{remedy}"):
+        check_trackers(name)
+
+
+def test_transformers_has_a_check_for_every_tracker_it_names() -> None:
+    from transformers.integrations import integration_utils
+
+    names = {"flyte", *integration_utils.INTEGRATION_TO_CALLBACK} - EXTRAS.keys()
+    checks = {name: CHECKS.get(name, f"is_{name}_available") for name in names}
+    assert not {n: c for n, c in checks.items() if not hasattr(integration_utils, c)}
 
 
 def test_a_tracker_of_others_that_is_not_installed_is_refused() -> None:

@@ -57,6 +57,7 @@ def test_an_alarm_ends_both_processes_and_all_their_answers_are_kept(recipe: Rec
         rewards=[{"name": "format"}, {"name": "test_grpo_text:Digits", "weight": 0.1}],
         grpo={"alarm": {"window": 1, "action": "stop", "flat": None, "truncated": None},
               "log_completions": 1},
+        eval={"every": 1, "max_new_tokens": 2},
         training={"max_steps": 5, "num_generations": 4, "per_device_train_batch_size": 4,
                   "max_completion_length": 40},
     )  # fmt: skip

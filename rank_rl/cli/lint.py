@@ -111,8 +111,8 @@ def show(report: Report, loaded: Recipe) -> None:
     heading(f"rewards of {loaded.path}: {parts}")
     line(_asked(spec))
     show_table(rows_of(report))
-    for broken in report.breaks:
-        line(f"broken: {broken.line()}", style="red")
+    for broken, answers in report.causes:
+        line(f"broken: {broken.line(answers)}", style="red")
     for warning in report.warnings:
         line(f"warning: {warning}")
     line(report.line() + ".", style="bold")

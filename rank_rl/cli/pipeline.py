@@ -7,6 +7,7 @@ runs makes every later one undone, because those read its checkpoint. Times add 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -91,9 +92,9 @@ def load(folder: Path, overrides: Sequence[str] = (), launch: str | None = None)
         recipe = recipes.load(_beside(path, entry.recipe), own)
         steps.append(Step(stage=entry.stage, recipe=recipe, overrides=own))
     _check_folders(steps, path)
-    return Pipeline(
-        name=spec.name, launch=find_launch(launch or spec.launch, path), steps=tuple(steps)
-    )
+    found = find_launch(launch or spec.launch, path)
+    check_launch(found)
+    return Pipeline(name=spec.name, launch=found, steps=tuple(steps))
 
 
 def _for_stage(item: str, stages: set[str]) -> tuple[str, str]:
@@ -167,6 +168,31 @@ def find_launch(name: str, pipeline: Path) -> Path:
     )
 
 
+def check_launch(launch: Path) -> None:
+    """What a launch configuration needs must be installed; accelerate says so by a traceback.
+
+    Raises:
+        RecipeError: it is not, or the configuration is not a YAML mapping.
+    """
+    kind = str(_launch_settings(launch).get("distributed_type") or "").upper()
+    if kind == "DEEPSPEED" and importlib.util.find_spec("deepspeed") is None:
+        raise RecipeError(
+            "distributed_type DEEPSPEED, but deepspeed is not installed",
+            where=str(launch),
+            remedy="pip install 'rank-rl[deepspeed]'",
+        )
+
+
+def _launch_settings(launch: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(launch.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError("not valid YAML", where=str(launch)) from error
+    if not isinstance(config, dict):
+        raise RecipeError("not a mapping", where=str(launch), expected="accelerate's settings")
+    return config
+
+
 def choose(steps: Sequence[Step], *, first: str | None, force: bool) -> list[bool]:
     """Which steps must run: those not done and all behind them; all from ``first`` if given.
 
@@ -205,12 +231,7 @@ def launch_environment(launch: Path, environ: Mapping[str, str]) -> dict[str, st
     Raises:
         RecipeError: the launch configuration is not a YAML mapping.
     """
-    try:
-        config = yaml.safe_load(launch.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError("not valid YAML", where=str(launch)) from error
-    if not isinstance(config, dict):
-        raise RecipeError("not a mapping", where=str(launch), expected="accelerate's settings")
+    config = _launch_settings(launch)
     env = {**environ, PARENT: str(os.getpid())}
     if config.get("use_cpu"):
         processes = int(config.get("num_processes") or 1)

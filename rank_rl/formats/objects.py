@@ -24,6 +24,7 @@ _STRICT = re.compile(
 )
 _GIVEN = re.compile(r": (0|[1-9][0-9]{0,8})(?=[,}])")
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
+_ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _BLANK = " \t\r\n"
 _ATTEMPTS = 20
 
@@ -70,17 +71,25 @@ def read_scores(
 
 def _faultless(plain: str, keys: Mapping[str, str], maximum: int) -> dict[str, float] | None:
     """The scores of an object written just as the ideal answer is, None for any other text."""
+    template = _template(tuple(keys.values()))
     numbers = _GIVEN.findall(plain)
-    if len(numbers) != len(keys) or plain != _template(tuple(keys.values())) % tuple(numbers):
+    if template is None or len(numbers) != len(keys) or plain != template % tuple(numbers):
         return None
     scores = [float(number) for number in numbers]
     return dict(zip(keys, scores, strict=True)) if max(scores) <= maximum else None
 
 
 @lru_cache(maxsize=256)
-def _template(keys: tuple[str, ...]) -> str:
-    """The object of these keys with a ``%s`` for each score."""
-    pairs = (f'"{ascii_form(key)}": '.replace("%", "%%") + "%s" for key in keys)
+def _template(keys: tuple[str, ...]) -> str | None:
+    """The object of these keys with a ``%s`` for each score.
+
+    None where there is no key, or one that strict JSON would have to escape: only the slow path
+    judges those.
+    """
+    plain = [ascii_form(key) for key in keys]
+    if not plain or any(_ESCAPED.search(key) for key in plain):
+        return None
+    pairs = (f'"{key}": '.replace("%", "%%") + "%s" for key in plain)
     return f"{{{', '.join(pairs)}}}"
 
 

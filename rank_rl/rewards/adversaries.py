@@ -26,6 +26,7 @@ from rank_rl.records import (
 
 REASONING = "The last one shown says nothing about it; [1] is the nearest, then [2]."
 PADDING = "The documents are all very interesting. " * 20
+PADDED = f"{REASONING} {PADDING.strip()}"
 _OTHER_DIGITS = str.maketrans("0123456789", "٠١٢٣٤٥٦٧٨٩")
 _FULL_WIDTH = str.maketrans('[]{}":,>', "［］｛｝＂：，＞")
 
@@ -49,7 +50,10 @@ class Answered:
 
     @property
     def completion(self) -> Completion:
-        """The text as a completion; all have the same length, 0, so that length pays all alike."""
+        """The text as a completion; all have the same length, 0, so that length pays all alike.
+
+        What other lengths change is for ``length_check``.
+        """
         return Completion(text=self.text or "", finish="length" if self.truncated else "stop")
 
 
@@ -172,6 +176,13 @@ def exchanges(view: View, grades: Grades, write: Writer, *, better: bool) -> Ite
                 order = list(shown)
                 order[i], order[i + gap] = order[i + gap], order[i]
                 yield write(name, view, by_rank(order))
+
+
+def padded(fmt: Format, view: View, grades: Grades) -> Answered:
+    """A valid answer of mode reason that reasons at length about nothing and orders worst."""
+    graded = view.grades(grades)
+    worst = sorted(view.docids, key=lambda d: graded[d])
+    return text_writer(fmt, PADDED)("padded reasoning", view, by_rank(worst))
 
 
 def broken(fmt: Format, view: View, grades: Grades, reasoning: str = REASONING) -> list[Answered]:

@@ -5,11 +5,14 @@ it has at least as many documents of every grade or above within every depth, an
 and puts no two documents of equal grade the other way round. So nDCG, recall and overlap must
 agree about them whatever their cut-off; other valid answers are of level ``mixed``. A tie of valid
 answers is no break, as a reward may cut off or be saturated; it becomes one when no view at all
-tells two levels apart. Pure: no model, no data, no printing.
+tells two levels apart. What says nothing (all scores tied) is better than a bad order for some
+measures and not for others: it is held against malformed answers and the ideal alone. Pure: no
+model, no data, no printing.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
@@ -21,10 +24,14 @@ from rank_rl.rewards.adversaries import Answered, Writer
 from rank_rl.rewards.base import tiers
 from rank_rl.rewards.compose import Composite, Scored
 from rank_rl.rewards.gold import Gold
+from rank_rl.rewards.length_check import Lengths, lengths, outweighed
 from rank_rl.rewards.remedies import of_malformed, of_order
 from rank_rl.rewards.shape import FormatReward
 
 EPSILON = 1e-6
+# A number of its own, not one within the name of a reward.
+_NUMBER = re.compile(r"(?<= )[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?")
+_BOUND = re.compile(rf"(above|below) ({_NUMBER.pattern})")
 
 Case: TypeAlias = tuple[View, Grades]
 Level: TypeAlias = Literal["malformed", "worse", "copy", "better", "ideal", "mixed"]
@@ -33,13 +40,17 @@ LEVELS: tuple[Level, ...] = ("malformed", "worse", "copy", "better", "ideal", "m
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paid:
-    """One answer to one view with its level, its nDCG@10 within the view and what it earns."""
+    """One answer to one view with its level, its nDCG@10 within the view and what it earns.
+
+    ``lengths`` is what it would earn at other lengths, where it is a valid text.
+    """
 
     view: View
     answered: Answered
     level: Level
     quality: float
     scored: Scored
+    lengths: Lengths
 
     @property
     def total(self) -> float:
@@ -76,11 +87,25 @@ class Break:
         """By how much the answer that should earn less earns more; 0 for a tie."""
         return self.lower.total - self.higher.total
 
-    def line(self) -> str:
-        """The break in one line."""
+    @property
+    def cause(self) -> tuple[str, str]:
+        """What breaks of one cause share: the rule, and the remedy but for its numbers."""
+        return self.rule, _NUMBER.sub("#", self.remedy)
+
+    @property
+    def demand(self) -> float:
+        """How far the remedy goes: of several of one cause, the greatest heals all."""
+        bound = _BOUND.search(self.remedy)
+        if bound is None:
+            return 0.0
+        return float(bound[2]) if bound[1] == "above" else -float(bound[2])
+
+    def line(self, answers: int = 1) -> str:
+        """The break in one line; of ``answers`` breaks of the same cause, this is the worst."""
+        others = f" ({answers} answers, the worst shown)" if answers > 1 else ""
         more = f"{self.excess:.3f} more than" if self.excess > EPSILON else "no less than"
         return (
-            f"{self.rule}: {self.lower.answered.name!r} ({self.lower.level}) earns "
+            f"{self.rule}{others}: {self.lower.answered.name!r} ({self.lower.level}) earns "
             f"{self.lower.total:.3f}, {more} {self.higher.answered.name!r} ({self.higher.level}) "
             f"with {self.higher.total:.3f}, on query {self.lower.view.query.qid} "
             f"({self.queries} of {self.of} views). {self.remedy}"
@@ -100,10 +125,20 @@ class Report:
         """Whether the order holds."""
         return not self.breaks
 
+    @property
+    def causes(self) -> tuple[tuple[Break, int], ...]:
+        """Breaks of the same rule and remedy as one: the worst of them, and their number."""
+        groups: dict[tuple[str, str], list[Break]] = {}
+        for b in self.breaks:
+            groups.setdefault(b.cause, []).append(b)
+        same = groups.values()
+        return tuple((max(g, key=lambda b: (b.demand, b.excess)), len(g)) for g in same)
+
     def line(self) -> str:
         """The result in one line."""
         views = len({id(p.view) for p in self.paid})
-        found = "holds" if self.clean else f"is broken in {len(self.breaks)} ways"
+        ways = len(self.causes)
+        found = f"is broken in {ways} {'way' if ways == 1 else 'ways'}" if ways else "holds"
         return f"malformed < worse than the input < copy < better {found} on {views} views"
 
 
@@ -130,7 +165,8 @@ def lint(
     paid: list[Paid] = []
     found: list[Break] = []
     for view, grades in cases:
-        answers = _valid(view, grades, write)
+        long = [adversaries.padded(fmt, view, grades)] if fmt and fmt.mode == "reason" else []
+        answers = _valid(view, grades, write, long)
         refused = adversaries.broken(fmt, view, grades) if fmt else []
         rows = [_paid(composite, view, grades, a, level) for a, level in answers]
         rows += [_paid(composite, view, grades, a, "malformed") for a in refused]
@@ -181,9 +217,16 @@ def _agree(first: Outcome, second: Outcome, view: View, grades: Grades) -> bool:
     return not any(one[a] < one[b] and two[a] > two[b] for a, b in pairs)
 
 
-def _valid(view: View, grades: Grades, write: Writer) -> list[tuple[Answered, Level]]:
-    """Valid answers with their levels, against the copy as the format can write it."""
-    answers = adversaries.valid(view, grades, write)
+def _says_nothing(answered: Answered, view: View) -> bool:
+    """Whether an answer tells no two documents apart: all scores tied, or all 0."""
+    return len(tiers(answered.outcome, view)) == 1
+
+
+def _valid(
+    view: View, grades: Grades, write: Writer, more: Sequence[Answered] = ()
+) -> list[tuple[Answered, Level]]:
+    """Valid answers, ``more`` among them, with their levels against the copy as it is written."""
+    answers = [*adversaries.valid(view, grades, write), *more]
     by_name = {a.name: a.outcome for a in answers}
     copy, ideal = (profile(by_name[name], view, grades) for name in ("copy", "ideal"))
 
@@ -191,6 +234,8 @@ def _valid(view: View, grades: Grades, write: Writer) -> list[tuple[Answered, Le
         own = profile(answered.outcome, view, grades)
         if answered.name in ("copy", "ideal"):
             return "copy" if answered.name == "copy" else "ideal"
+        if _says_nothing(answered, view):
+            return "mixed"
         if compared(own, ideal) == 0:
             return "ideal" if _agree(answered.outcome, by_name["ideal"], view, grades) else "mixed"
         # What lists only the best documents may be outdone by the first stage below them.
@@ -211,26 +256,40 @@ def _valid(view: View, grades: Grades, write: Writer) -> list[tuple[Answered, Le
 def _paid(
     composite: Composite, view: View, grades: Grades, answered: Answered, level: Level
 ) -> Paid:
+    scored = composite(answered.outcome, view, grades, answered.completion)
+    if level == "malformed" or answered.text is None:
+        ends = Lengths(low=scored.total, high=scored.total, parts=frozenset())
+    else:
+        ends = lengths(composite, view, grades, answered)
     return Paid(
         view=view,
         answered=answered,
         level=level,
         quality=Gold(view, grades).quality(answered.outcome, 10),
-        scored=composite(answered.outcome, view, grades, answered.completion),
+        scored=scored,
+        lengths=ends,
     )
+
+
+def _steps(rows: Sequence[Paid]) -> list[tuple[str, Paid, Paid]]:
+    """Rules about the valid answers to one view, each with a worse and a better answer."""
+    by_level = {level: [r for r in rows if r.level == level] for level in LEVELS}
+    copy = next(r for r in rows if r.answered.name == "copy")
+    ideal = next(r for r in rows if r.answered.name == "ideal")
+    nothing = [r for r in by_level["mixed"] if _says_nothing(r.answered, r.view)]
+    steps = [("worse < copy", low, copy) for low in by_level["worse"]]
+    steps += [("copy < better", copy, high) for high in by_level["better"]]
+    steps += [("better <= ideal", low, ideal) for low in by_level["better"]]
+    steps += [("mixed <= ideal", low, ideal) for low in nothing]
+    return steps + ([("copy <= ideal", copy, ideal)] if copy.quality <= ideal.quality else [])
 
 
 def _breaks(composite: Composite, rows: Sequence[Paid]) -> list[Break]:
     """What is out of order among the answers to one view."""
-    by_level = {level: [r for r in rows if r.level == level] for level in LEVELS}
-    copy = next(r for r in rows if r.answered.name == "copy")
-    ideal = next(r for r in rows if r.answered.name == "ideal")
+    refused = [r for r in rows if r.level == "malformed"]
     least = min((r for r in rows if r.level != "malformed"), key=lambda r: r.total)
-    pairs = [("malformed < worse", low, least, -EPSILON) for low in by_level["malformed"]]
-    pairs += [("worse < copy", low, copy, EPSILON) for low in by_level["worse"]]
-    pairs += [("copy < better", copy, high, EPSILON) for high in by_level["better"]]
-    pairs += [("better <= ideal", low, ideal, EPSILON) for low in by_level["better"]]
-    pairs += [("copy <= ideal", copy, ideal, EPSILON)] if copy.quality <= ideal.quality else []
+    pairs = [("malformed < worse", low, least, -EPSILON) for low in refused]
+    pairs += [(*step, EPSILON) for step in _steps(rows)]
     found = []
     for rule, low, high, slack in pairs:
         if low.total > high.total + slack:
@@ -293,6 +352,11 @@ def _warnings(composite: Composite, paid: Sequence[Paid]) -> Iterable[str]:
                 "the copy: no part looks at the places where they differ, or it is saturated"
             )
     yield from _format_first(composite, paid)
+    by_view: dict[int, list[Paid]] = {}
+    for p in paid:
+        by_view.setdefault(id(p.view), []).append(p)
+    steps = [step for rows in by_view.values() for step in _steps(rows)]
+    yield from outweighed(composite, [(low, high) for _, low, high in steps])
 
 
 def _format_first(composite: Composite, paid: Sequence[Paid]) -> Iterable[str]:
@@ -311,8 +375,10 @@ def _format_first(composite: Composite, paid: Sequence[Paid]) -> Iterable[str]:
         spread = weight * (max(known) - min(known)) if known else 0.0
         gain = sum(gains) / len(gains) if gains else 0.0
         if gains and gain < spread - EPSILON:
+            lower = f"lower the weight of {name!r} below {weight * gain / spread:.2g}"
+            remedy = lower if gain > EPSILON else "add a reward for the order, such as ndcg"
             yield (
                 f"{name!r} moves the total by up to {spread:.3f}, ranking perfectly instead of "
-                f"copying by {gain:.3f} in the mean: a group's spread is mostly its format; lower "
-                f"the weight of {name!r} below {weight * gain / spread:.2g}"
+                f"copying by {gain:.3f} in the mean: a group's spread is mostly its format; "
+                f"{remedy}"
             )

@@ -8,6 +8,7 @@ group are logged by ``rewards.adapter``. Shao et al., 2024 (GRPO).
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from rank_rl.rewards.adapter import TrlRewards
 from rank_rl.specs import RecipeSpec
 from rank_rl.training import answer_head, common, group_rows, pass_rates, rank_credit
 from rank_rl.training.alarm import watchers
+from rank_rl.training.arguments import check_training
 from rank_rl.training.callbacks import LogCallback, RerankCallback
 from rank_rl.training.completions import CompletionLog
 from rank_rl.training.flat_groups import FlatGroups
@@ -66,6 +68,8 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
 
     composite = rewards.make(spec.rewards)
     check_generation(spec.training)
+    check_engine(spec.training)
+    pass_rates.check_file(spec)
     stage = common.begin("grpo", spec, info)
     check_format(stage)
     prompts, longest, report = training_rows(stage)
@@ -255,6 +259,21 @@ def check_generation(training: Mapping[str, Any]) -> None:
             raise RecipeError("not set here", where=where, expected=_OWN_GENERATION[key])
         if (key == "do_sample" and not value) or (key == "num_beams" and value != 1):
             raise RecipeError(f"value {value!r}", where=where, expected="sampling, not search")
+
+
+def check_engine(training: Mapping[str, Any]) -> None:
+    """vLLM must be there where it is to generate, also for a server: TRL's client imports it.
+
+    Raises:
+        RecipeError: it is not installed.
+    """
+    wanted = check_training("grpo", training).get("use_vllm")
+    if wanted and importlib.util.find_spec("vllm") is None:
+        raise RecipeError(
+            "vLLM is not installed",
+            where="training.use_vllm",
+            remedy="pip install 'trl[vllm]', in mode server as well, or leave it out",
+        )
 
 
 def ends(loaded: Any) -> Sequence[int]:

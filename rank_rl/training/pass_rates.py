@@ -24,6 +24,7 @@ from rank_rl.errors import DataError, RecipeError
 from rank_rl.records import Completion, Scores
 from rank_rl.rewards.baselines import baselines
 from rank_rl.rewards.compose import Composite
+from rank_rl.specs import RecipeSpec
 from rank_rl.training.common import Stage, saving
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 FILE = "pass_rates.jsonl"
+KEY = "grpo.pass_rate.file"
 # Rows asked together. Their draws depend on one another, so it is the same on any number of
 # processes.
 CHUNK = 16
@@ -57,7 +59,8 @@ def select(
     views = [view for view, _ in pairs]
     rated = None
     if spec.file is not None:
-        rated = matched(views, read_rates(Path(spec.file)), where=f"file {spec.file!r}")
+        where = f"{KEY} {spec.file!r}"
+        rated = matched(views, read_rates(Path(spec.file)), where=where)
     elif spec.samples:
         known = _Measuring(stage=stage, composite=composite, args=args).run(rows)
         rated = [known[view_key(view)] for view in views]
@@ -78,20 +81,32 @@ def _enough(chosen: Curriculum, batch: int) -> None:
         )
 
 
+def check_file(spec: RecipeSpec) -> None:
+    """Read the file of rates that a recipe names, before data and model are loaded.
+
+    Raises:
+        RecipeError: it cannot be read, or holds no rates.
+    """
+    if spec.grpo.pass_rate is not None and spec.grpo.pass_rate.file is not None:
+        read_rates(Path(spec.grpo.pass_rate.file))
+
+
 def read_rates(path: Path) -> dict[str, Rated]:
     """What a file of rates holds, by view.
 
     Raises:
-        DataError: it cannot be read, or holds no rates.
+        RecipeError: it cannot be read, or holds no rates.
     """
+    expected = f"a {FILE} of a grpo run"
     try:
         found = {rated.key: rated for _, rated in _records(path) if rated is not None}
     except OSError as error:
-        raise DataError(f"cannot be read: {error}", where=f"file {str(path)!r}") from error
+        why = error.strerror or str(error)
+        raise RecipeError(
+            f"{str(path)!r} cannot be read: {why}", where=KEY, expected=expected
+        ) from error
     if not found:
-        raise DataError(
-            "holds no pass rates", where=f"file {str(path)!r}", expected=f"a {FILE} of a grpo run"
-        )
+        raise RecipeError(f"{str(path)!r} holds no pass rates", where=KEY, expected=expected)
     return found
 
 

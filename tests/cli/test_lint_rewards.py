@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -47,9 +48,12 @@ def test_a_clean_recipe(recipe: str) -> None:
 def test_a_broken_recipe_names_answers_query_and_remedy(recipe: str) -> None:
     status, said, _ = invoke(recipe, "--views", "2", "--set", "rewards=[{name: ndcg_gain}]")
     assert status == 1
-    (line,) = [x for x in said.splitlines() if x.startswith("broken") and "'text after'" in x]
-    assert "malformed < worse" in line
-    assert "no less than 'worst order' (worse)" in line
+    (line,) = [x for x in said.splitlines() if x.startswith("broken")]
+    counted = re.search(r"malformed < worse \(([0-9]+) answers, the worst shown\): ", line)
+    assert counted is not None
+    assert int(counted[1]) == sum("malformed < worse" in x for x in said.splitlines()[:-1]) - 1
+    assert "no less than" in line
+    assert "is broken in 1 way on" in said
     assert "on query" in line
     assert line.endswith("Give reward format a weight above 0.")
 

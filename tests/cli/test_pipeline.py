@@ -175,3 +175,18 @@ def test_seconds_add_up_over_restarts_of_the_same_recipe(folder: Path) -> None:
         "stopped",
         "waiting",
     ]
+
+
+def test_deepspeed_that_is_not_installed_is_named_with_its_extra(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "zero.yaml").write_text("distributed_type: DEEPSPEED\nnum_processes: 2\n")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(RecipeError) as caught:
+        pipeline.load(folder, (), "zero.yaml")
+    assert str(caught.value) == (
+        "zero.yaml: distributed_type DEEPSPEED, but deepspeed is not installed "
+        "(pip install 'rank-rl[deepspeed]')"
+    )
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert pipeline.load(folder, (), "zero.yaml").launch == Path("zero.yaml")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rank_rl import formats
+from rank_rl.formats import objects
 from rank_rl.formats.scores import ScoresFormat
 from rank_rl.records import Candidate, Query, Scores, View, numbered
 from rank_rl.specs import FormatSpec
@@ -166,3 +167,18 @@ def test_quotations_that_are_wrong_are_read_and_named(text, values, issues):
 
 def test_without_quotations_prose_behind_a_label_is_no_score():
     assert read("[1] mentions 3 things: 2 of them matter")[0] == "failed"
+
+
+@pytest.mark.parametrize("quote", ['he said "no"', "back\\slash", "two\nlines", "full＂width"])
+def test_a_key_that_json_must_escape_is_no_faultless_answer(quote):
+    key = f"[1] {quote}"
+    scores, issues = objects.read_scores(f'{{"{key}": 3}}', {"1": key}, 10)
+    assert "bad_json" in issues
+    assert scores in ({}, {"1": 3.0})
+
+
+@pytest.mark.parametrize("answer", ["{}", "", "no object", '{"[1]": 3}'])
+def test_scores_of_no_document_are_read_without_raising(answer):
+    scores, issues = objects.read_scores(answer, {}, 10)
+    assert scores == {}
+    assert issues

@@ -215,6 +215,105 @@ def test_legitimate_ties_are_no_breaks():
     assert linted(of("ndcg"), of("format", 0.2), length).clean
 
 
+def test_answers_that_say_nothing_are_held_against_malformed_ones_and_the_ideal_alone():
+    sound = (of("ndcg"), of("score_distribution", 0.3), of("format", 0.5))
+    report = linted(*sound, fmt=fmt_of("scores"), size=12)
+    assert [b.line() for b in report.breaks] == []
+    names = ("all scores tied", "all scores 0")
+    assert {p.level for p in report.paid if p.answered.name in names} == {"mixed"}
+    unsound = linted(of("ndcg"), of(f"{HERE}:Tied", 2.0), of("format"), fmt=fmt_of("scores"))
+    assert {(b.rule, b.named) for b in unsound.breaks} == {("mixed <= ideal", n) for n in names}
+    unpaid = linted(of("ndcg"), fmt=fmt_of("scores"), size=12)
+    nothing = [p for p in unpaid.paid if p.answered.name in names]
+    assert nothing and all(p.total > 0 for p in nothing)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tied:
+    """Pays scores that say nothing, and malformed answers nothing."""
+
+    name: str = "tied"
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    def __call__(self, outcome, view, grades, completion):
+        scores = outcome.status == "ok" and isinstance(outcome.answer, Scores)
+        return float(scores and len(set(outcome.answer.values.values())) == 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thorough:
+    """Pays long texts, and only well-formed ones."""
+
+    name: str = "thorough"
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    def __call__(self, outcome, view, grades, completion):
+        return min(1.0, len(completion.text) / 900) if outcome.status == "ok" else 0.0
+
+
+LENGTHS = [
+    of("length", 5, params={"soft_max": 100, "hard_max": 200}),
+    of("overlong", 5, params={"max_length": 200, "buffer": 50}),
+]
+
+
+@pytest.mark.parametrize("length", LENGTHS, ids=lambda spec: spec.name)
+def test_length_that_outweighs_the_order_is_a_warning_with_a_weight_that_heals(length):
+    order = (of("ndcg_gain"), of("format", 0.2))
+    report = linted(*order, length)
+    assert report.clean
+    (told,) = [w for w in report.warnings if "for length" in w]
+    assert told.startswith(f"{length.name!r} (weight 5) pays for length up to 5.000, which can ")
+    gains = [float(x) for x in re.findall(r"gain of ([0-9.]+) \(", told)]
+    ideal = [p.total for p in report.paid if p.answered.name == "ideal"]
+    copy = [p.total for p in report.paid if p.answered.name == "copy"]
+    widest = max(a - b for a, b in zip(ideal, copy, strict=True))
+    assert gains[0] >= round(widest, 3) > 0
+    least = float(told.split("below ")[1])
+    healed = length.model_copy(update={"weight": 0.9 * least})
+    assert not [w for w in linted(*order, healed).warnings if "for length" in w]
+    assert not [w for w in linted(*order).warnings if "for length" in w]
+
+
+def test_a_gate_on_length_is_named_instead_of_a_weight():
+    gated = (of("ndcg", gate="length"), of("format", 0.2), of("length", 0.001, params=SHORT))
+    (told,) = [w for w in linted(*gated).warnings if "for length" in w]
+    assert "'length' (weight 0.001)" in told
+    assert told.endswith("leave out the gate of 'ndcg'")
+
+
+SHORT = {"soft_max": 100, "hard_max": 200}
+
+
+@pytest.mark.parametrize("name", ["permutation", "explain", "scores"])
+def test_padded_reasoning_that_pays_is_found(name):
+    fmt = fmt_of(name, "reason")
+    report = linted(of("ndcg"), of(f"{HERE}:Thorough", 3.0), of("format", 4.0), fmt=fmt)
+    assert "padded reasoning" in {b.named for b in report.breaks if b.rule == "worse < copy"}
+    assert linted(of("ndcg"), of("format"), fmt=fmt).clean
+    bare = linted(of("ndcg"), of("format")).paid
+    assert "padded reasoning" not in {p.answered.name for p in bare}
+
+
+def test_breaks_of_one_cause_are_told_once():
+    report = linted(of("ndcg_gain"))
+    malformed = [b for b in report.breaks if b.rule == "malformed < worse"]
+    assert len(malformed) > 20
+    ((told, answers),) = report.causes
+    assert answers == len(malformed)
+    assert f"malformed < worse ({answers} answers, the worst shown): " in told.line(answers)
+    weak = linted(of("ndcg"), of(f"{HERE}:Hits", 0.1), of("format", 0.01))
+    needed = [float(b.remedy.split("above ")[1].split(",")[0].rstrip(".")) for b in weak.breaks]
+    shown = [float(b.remedy.split("above ")[1].split(",")[0].rstrip(".")) for b, _ in weak.causes]
+    assert len(weak.causes) < len(weak.breaks)
+    assert max(shown) == max(needed)
+
+
+def test_format_alone_needs_a_reward_for_the_order():
+    (told,) = [w for w in linted(of("format")).warnings if "'format' moves" in w]
+    assert told.endswith("add a reward for the order, such as ndcg")
+
+
 def test_a_group_spread_by_its_format_is_a_warning():
     heavy = linted(of("ndcg", 0.1), of("format", 2.0))
     assert heavy.clean

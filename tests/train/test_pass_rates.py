@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -276,16 +277,44 @@ def test_fewer_rows_than_a_batch_are_refused(recipe: Recipe, tmp_path: Path) -> 
 
 
 def test_files_that_hold_no_rates_of_these_rows_are_refused(recipe: Recipe, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"gone.jsonl': cannot be read"):
+    gone = r"grpo.pass_rate.file: .*gone.jsonl' cannot be read: No such file"
+    with pytest.raises(RecipeError, match=gone):
         selected(spec_of(recipe, file=str(tmp_path / "gone.jsonl")))
     empty = tmp_path / "empty.jsonl"
     empty.write_text("no rates\n{}\n")
-    with pytest.raises(DataError, match=r"holds no pass rates; expected a pass_rates.jsonl"):
+    with pytest.raises(RecipeError, match=r"holds no pass rates; expected a pass_rates.jsonl"):
         selected(spec_of(recipe, file=str(empty)))
     file = planted(spec_of(recipe), tmp_path / "r.jsonl", RATES)
     Path(file).write_text("".join(Path(file).read_text().splitlines(keepends=True)[:5]))
-    with pytest.raises(DataError, match="3 of 8 training rows have no pass rate"):
+    with pytest.raises(DataError, match="grpo.pass_rate.file .*: 3 of 8 training rows have no"):
         selected(spec_of(recipe, file=file))
+
+
+def test_a_file_without_rates_is_met_before_data_and_model(recipe: Recipe, tmp_path: Path) -> None:
+    spec = spec_of(recipe, file=str(tmp_path))
+    model = spec.model.model_copy(update={"name": "/no/such/model"})
+    data = spec.data.model_copy(update={"path": "/no/such/data"})
+    with pytest.raises(RecipeError, match="grpo.pass_rate.file: .* cannot be read: Is a directory"):
+        grpo_text.run(spec.model_copy(update={"model": model, "data": data}), {})
+
+
+@pytest.mark.parametrize("mode", ["colocate", "server"])
+def test_vllm_that_is_not_installed_is_met_before_data_and_model(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    grpo_text.check_engine({"use_vllm": False})
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *a: None if name == "vllm" else find(name, *a)
+    )
+    spec = recipe(rewards=[{"name": "ndcg"}], training={"use_vllm": True, "vllm_mode": mode})
+    data = spec.data.model_copy(update={"path": "/no/such/data"})
+    with pytest.raises(RecipeError) as caught:
+        grpo_text.run(spec.model_copy(update={"data": data}), {})
+    assert str(caught.value) == (
+        "training.use_vllm: vLLM is not installed "
+        "(pip install 'trl[vllm]', in mode server as well, or leave it out)"
+    )
 
 
 def test_a_shuffling_trainer_does_not_keep_an_order(recipe: Recipe) -> None:

@@ -176,7 +176,8 @@ def measure(
     train, forward, kept = probe.layer(step.largest)
     base, each = probe.head(step.typical.tokens, step.typical.read, exact=exact)
     generation = step.generation or answered
-    made = probe.decoding(generation) if generation else (0.0, 0.0, 0.0, 0.0)
+    others = (known.layers - 1) * known.layer_matrix
+    made = probe.decoding(generation, others=others) if generation else (0.0, 0.0, 0.0, 0.0)
     return Rates(
         train=train,
         forward=forward,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # Python with torch, transformers, TRL, datasets and their threads, on a CPU.
 PROCESS = 0.75e9
+SAMPLED_LESSONS = 24
 VALIDATED_TOGETHER = 8  # answers that validation is taken to generate at once
 
 
@@ -71,9 +72,7 @@ def steps_of(
         rows = lesson_rows(spec, fmt, tokens)
         args = workload.arguments(stage, spec, [])
         return [workload.from_rows(rows, args)], args
-    ideal = workload.ideal_tokens(spec, fmt, pairs, tokens)
-    args = workload.arguments(stage, spec, ideal)
-    return workload.step_of(stage, spec, fmt, pairs, tokens), args
+    return workload.step_of(stage, spec, fmt, pairs, tokens)
 
 
 def lesson_rows(spec: RecipeSpec, fmt: Format, tokens: ChatTokens) -> list[dict[str, list[int]]]:
@@ -92,9 +91,6 @@ def lesson_rows(spec: RecipeSpec, fmt: Format, tokens: ChatTokens) -> list[dict[
             lesson, fit(lesson.view, tokens, fmt=fmt)[0], fmt, reason=reason
         )
     ]
-
-
-SAMPLED_LESSONS = 24
 
 
 def forecast(

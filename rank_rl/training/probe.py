@@ -30,7 +30,7 @@ HEAD_READ = 512  # most positions projected: larger arrays cost more than in pro
 HEAD_ELEMENTS = 1 << 25  # of the vocabulary that is built; the rest is scaled
 OPTIMIZER_ELEMENTS = 1 << 24
 REPEATS = 3
-EVICT = 1 << 25  # numbers read and written so that weights come from memory, not from a cache
+EVICT = 1 << 27  # most numbers read between steps of decoding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,8 +216,14 @@ class Probe:
 
         return self._timed(run)
 
-    def decoding(self, made: Generation) -> tuple[float, float, float, float]:
-        """Seconds of a layer a prompt token and a step; of all else a step; cache bytes a token."""
+    def decoding(self, made: Generation, *, others: int) -> tuple[float, float, float, float]:
+        """Seconds of a layer a prompt token and a step; of all else a step; cache bytes a token.
+
+        Args:
+            made: the answers; the median length of their cache is measured.
+            others: numbers in the matrices of all other layers: as many bytes are read between
+                steps, so that caches hold no more of this layer than in the whole model.
+        """
         from rank_rl.generation.group_decode import Drawing, GroupDecoder
 
         spent: list[float] = []
@@ -236,7 +242,8 @@ class Probe:
         prompts = max(1, rows // made.group) if made.shared else rows
         owners = [i * prompts // rows for i in range(rows)]
         ids = torch.randint(0, self.built, (length,)).tolist()
-        waste = torch.zeros(EVICT, device=self.device)
+        width = 4 if self.autocast is None else 2
+        waste = torch.zeros(min(others * width // 4, EVICT), device=self.device)
         totals, layers = [], []
         try:
             self.model.eval()
@@ -250,7 +257,7 @@ class Probe:
                 decoder.sizes = [length] * prompts
                 tokens = torch.ones(rows, dtype=torch.long, device=self.device)
                 for _ in range(6):
-                    waste += 1
+                    waste.sum()
                     begun = self._now()
                     decoder.advance(tokens)
                     totals.append(self._now() - begun)

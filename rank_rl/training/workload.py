@@ -115,8 +115,8 @@ class Step:
 
 def step_of(
     stage: str, spec: RecipeSpec, fmt: Format, pairs: Pairs, tokens: ChatTokens
-) -> list[Step]:
-    """The step of a stage, from a sample of its training views.
+) -> tuple[list[Step], Any]:
+    """The step of a stage, from a sample of its training views, and its trainer's arguments.
 
     Args:
         stage: score, sft or grpo.
@@ -131,17 +131,18 @@ def step_of(
     Raises:
         RecipeError: training arguments that do not fit together.
     """
-    args = arguments(stage, spec, ideal_tokens(spec, fmt, pairs, tokens))
+    lengths = ideal_tokens(spec, fmt, pairs, tokens)
+    args = arguments(stage, spec, lengths)
     if stage == "sft":
-        return [from_rows(sft_rows(spec, fmt, pairs, tokens), args)]
+        return [from_rows(sft_rows(spec, fmt, pairs, tokens), args)], args
     if stage == "score" or spec.grpo.policy == "slots":
-        return [_slots(cast("SlotFormat", fmt), pairs, tokens, args)]
+        return [_slots(cast("SlotFormat", fmt), pairs, tokens, args)], args
     prompts = [tokens.count_prompt(fmt.render(view)) for _, view in pairs]
     most = args.max_completion_length
-    lengths = ideal_tokens(spec, fmt, pairs, tokens)
     expected = min(most, round(sum(lengths) / len(lengths)))
     share = spec.grpo.shared_prefix == "auto"
-    return [answers(prompts, new, args, share=share) for new in dict.fromkeys((expected, most))]
+    steps = [answers(prompts, new, args, share=share) for new in dict.fromkeys((expected, most))]
+    return steps, args
 
 
 def arguments(stage: str, spec: RecipeSpec, ideal: Sequence[int]) -> Any:

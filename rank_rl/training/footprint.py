@@ -173,21 +173,23 @@ def measure(
         optimizer: name of it.
         answered: what is generated where the step itself generates nothing.
     """
+    from rank_rl.training.decode_probe import decoding
+
     train, forward, kept = probe.layer(step.largest)
     base, each = probe.head(step.typical.tokens, step.typical.read, exact=exact)
     generation = step.generation or answered
     others = (known.layers - 1) * known.layer_matrix
-    made = probe.decoding(generation, others=others) if generation else (0.0, 0.0, 0.0, 0.0)
+    made = decoding(probe, generation, others=others) if generation else None
     return Rates(
         train=train,
         forward=forward,
         kept=kept,
         head_base=base,
         head_token=each,
-        prefill=made[0],
-        decode=made[1],
-        sample=made[2],
-        cache=made[3],
+        prefill=made.prefill if made else 0.0,
+        decode=made.step if made else 0.0,
+        sample=made.rest if made else 0.0,
+        cache=made.cache if made else 0.0,
         optimizer=probe.optimizer(known.trained, optimizer),
     )
 

@@ -1,8 +1,8 @@
 """Times and sizes of one layer of a model, measured on this machine with random weights.
 
 A model of a config's first layer alone is built as a stage would (dtype, adapter, autocast) and run
-forward and backward in the form of the stage's own passes; head, decoding and optimizer are
-measured apart. Nothing is loaded; it takes a few seconds. ``footprint`` scales it up.
+forward and backward in the form of the stage's own passes; head and optimizer are measured apart,
+decoding in ``decode_probe``. Nothing is loaded; it takes a few seconds. ``footprint`` scales it up.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any, TypeAlias
 
 import torch
 
-from rank_rl.models.loading import cast_once, lora_config
+from rank_rl.models.loading import lora_config
 from rank_rl.models.packed_attention import Attention, attending, choose, seeing
 from rank_rl.models.packing import pack
 from rank_rl.specs import ModelSpec
-from rank_rl.training.workload import Generation, Pass
+from rank_rl.training.workload import Pass
 
 Clock: TypeAlias = Callable[[], float]
 SHORT = 192  # tokens of the first pass, which says how long others may be
@@ -30,7 +30,6 @@ HEAD_READ = 512  # most positions projected: larger arrays cost more than in pro
 HEAD_ELEMENTS = 1 << 25  # of the vocabulary that is built; the rest is scaled
 OPTIMIZER_ELEMENTS = 1 << 24
 REPEATS = 3
-EVICT = 1 << 27  # most numbers read between steps of decoding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +123,7 @@ class Probe:
                     out.backward(torch.ones_like(out))
             self.model.zero_grad()
 
-        return self._timed(run)
+        return self.timed(run)
 
     def kept(self, one: Pass) -> int:
         """Bytes that one layer keeps for its backward pass, its input included."""
@@ -170,7 +169,7 @@ class Probe:
 
             def forward() -> torch.Tensor:
                 x.grad = None
-                with self._mixed():
+                with self.mixed():
                     out = self.decoder(inputs_embeds=x.requires_grad_(), use_cache=False, **states)
                 return out.last_hidden_state  # type: ignore[no-any-return]
 
@@ -209,70 +208,12 @@ class Probe:
                 logits = torch.nn.functional.linear(x[0, :read].float(), weight.float())
                 loss = logits.logsumexp(-1).sum() + logits[:, :2].sum()
             else:
-                with self._mixed():
+                with self.mixed():
                     loss = fused_output(x, weight, None, labels, 1.0).loss
             loss.backward()
             weight.grad = table.grad = None
 
-        return self._timed(run)
-
-    def decoding(self, made: Generation, *, others: int) -> tuple[float, float, float, float]:
-        """Seconds of a layer a prompt token and a step; of all else a step; cache bytes a token.
-
-        Args:
-            made: the answers; the median length of their cache is measured.
-            others: numbers in the matrices of all other layers: as many bytes are read between
-                steps, so that caches hold no more of this layer than in the whole model.
-        """
-        from rank_rl.generation.group_decode import Drawing, GroupDecoder
-
-        spent: list[float] = []
-        started = 0.0
-
-        def before(*_: Any) -> None:
-            nonlocal started
-            started = self._now()
-
-        def after(*_: Any) -> None:
-            spent.append(self._now() - started)
-
-        layer = self.decoder.layers[0]
-        hooks = [layer.register_forward_pre_hook(before), layer.register_forward_hook(after)]
-        length, rows = max(2, round(statistics.fmean(made.prompts))), min(made.rows, 64)
-        prompts = max(1, rows // made.group) if made.shared else rows
-        owners = [i * prompts // rows for i in range(rows)]
-        ids = torch.randint(0, self.built, (length,)).tolist()
-        width = 4 if self.autocast is None else 2
-        waste = torch.zeros(min(others * width // 4, EVICT), device=self.device)
-        totals, layers = [], []
-        try:
-            self.model.eval()
-            with torch.no_grad(), cast_once(self.model), self._mixed():
-                self.model(input_ids=torch.tensor([ids[:8]], device=self.device))
-                first = GroupDecoder(self.model, [ids], [0])
-                prefill, cache = spent[-1] / length, first.cache
-                one = cache.prefix[0][0]
-                decoder = GroupDecoder(self.model, [ids[:2]] * prompts, owners)
-                decoder.cache.prefix = [[one] * prompts]
-                decoder.sizes = [length] * prompts
-                tokens = torch.ones(rows, dtype=torch.long, device=self.device)
-                for _ in range(6):
-                    waste.sum()
-                    begun = self._now()
-                    decoder.advance(tokens)
-                    totals.append(self._now() - begun)
-                    layers.append(spent[-1])
-            logits = torch.randn(rows, self.vocabulary, device=self.device)
-            uniform = torch.rand(rows, dtype=torch.float64)
-            draw = self._timed(lambda: Drawing()(logits, uniform).tolist())
-        finally:
-            self.model.train()
-            for hook in hooks:
-                hook.remove()
-        step = statistics.median(layers[1:])
-        rest = max(0.0, statistics.median(totals[1:]) - step) * self.vocabulary / self.built
-        size = sum(x[:, 0].numel() * x.element_size() for x in one)
-        return prefill, step, rest + draw, float(size)
+        return self.timed(run)
 
     def optimizer(self, elements: int, name: str) -> float:
         """Seconds to clip the gradients of so many numbers and to step."""
@@ -286,24 +227,26 @@ class Probe:
             torch.nn.utils.clip_grad_norm_([weight], 1.0)
             stepper.step()
 
-        return self._timed(run) * elements / count
+        return self.timed(run) * elements / count
 
-    def _timed(self, run: Callable[[], Any]) -> float:
+    def timed(self, run: Callable[[], Any]) -> float:
         """Median seconds of three runs after a first one, or of fewer where they take long."""
         run()
         found: list[float] = []
         while len(found) < REPEATS and sum(found) < LONGEST:
-            started = self._now()
+            started = self.now()
             run()
-            found.append(self._now() - started)
+            found.append(self.now() - started)
         return statistics.median(found)
 
-    def _mixed(self) -> Any:
+    def mixed(self) -> Any:
+        """The autocast of training, or nothing."""
         if self.autocast is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device, dtype=getattr(torch, self.autocast))
 
-    def _now(self) -> float:
+    def now(self) -> float:
+        """Seconds, when the device has done what it was given."""
         if self.device != "cpu":
             torch.cuda.synchronize()
         return self.clock()

@@ -70,6 +70,7 @@ def recipe(folder: Path, model: Path | str, **training: object) -> Path:
             "source": "jsonl",
             "path": str(folder / "tasks.jsonl"),
             "validation": 0.0,
+            "test_split": "",
             "first_stage": {"name": "given"},
         },
         "format": {"name": "slots"},

@@ -95,14 +95,14 @@ def test_grpo_in_a_run(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
         training={"num_generations": 4, "per_device_train_batch_size": 4, "max_steps": 4,
                   "max_completion_length": 60, "gradient_accumulation_steps": 2},
     )  # fmt: skip
-    _, steps = steps_of("grpo", spec)
+    stage, steps = steps_of("grpo", spec)
+    pairs, _ = common.training_views(stage)
+    prompts = [stage.tokens.count_prompt(stage.fmt.render(view)) for _, view in pairs]
+    said = [workload.grouped([(0, size)] * 4, 60, share=True).tokens for size in prompts]
     grpo_text.run(spec, {})
-    whole = [tokens for tokens, least, most in passes if least == most == 60]
-    assert whole  # an untrained model rarely ends an answer
-    assert steps[-1].generation is not None
-    assert min(whole) <= steps[-1].typical.tokens <= steps[-1].largest.tokens
-    assert max(whole) <= steps[-1].largest.tokens
-    assert steps[-1].largest.tokens in whole
+    whole = {tokens for tokens, least, most in passes if least == most == 60}
+    assert whole and whole <= set(said)  # an untrained model rarely ends an answer
+    assert (steps[-1].typical.tokens, steps[-1].largest.tokens) == sizes(said)
     assert len(passes) == 4 * steps[-1].micro
     assert steps[-1].generation.rows == 8
     assert steps[-1].generation.batches == 1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rank_rl.cli.estimate import SAMPLE, show_budget
+from rank_rl.cli.estimate import SAMPLE, show_budget, show_step
 from rank_rl.cli.show import heading, line, show_table
 from rank_rl.cli.stages import Overrides, RecipePath
 
@@ -34,6 +34,9 @@ def check(
         str | None,
         typer.Option(help="Check the training section for this stage: score, sft or grpo."),
     ] = None,
+    measure: Annotated[
+        bool, typer.Option(help="Measure a layer here, to estimate a step's time and memory.")
+    ] = True,
 ) -> None:
     """Check a recipe and show a prompt, its ideal answer, rewards, budgets, cost and splits."""
     from rank_rl import data, formats
@@ -49,7 +52,9 @@ def check(
     collection = data.load(spec.data, seed=spec.run.seed)
     _splits(collection)
     if spec.data.lessons and stage in (None, "sft"):
-        _lesson(collection, fmt, spec, token_counter(spec.model.name)[0])
+        counter = token_counter(spec.model.name)
+        _lesson(collection, fmt, spec, counter[0])
+        show_step(stage, spec, collection, counter[0], measure=measure)
         return
     tasks = collection.train or collection.validation or collection.test
     views = _train_views(tasks, spec)
@@ -60,6 +65,7 @@ def check(
     _prompt(views[0], tasks, fmt, spec, counter[0])
     _lint(tasks, spec)
     show_budget(views, collection.test or tasks, spec, stage, counter)
+    show_step(stage, spec, collection, counter[0], measure=measure)
 
 
 def _training(loaded: Recipe, stage: str | None) -> None:

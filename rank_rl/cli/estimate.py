@@ -6,17 +6,23 @@ Label slots are read in packed passes, which show what the documents of a view s
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rank_rl.cli.show import heading, line
 
 if TYPE_CHECKING:
+    from rank_rl.data import Collection
     from rank_rl.formats import Format
     from rank_rl.models.counting import Counter
+    from rank_rl.models.tokens import ChatTokens
     from rank_rl.records import RankingTask, View
     from rank_rl.specs import RecipeSpec
+    from rank_rl.training.forecast import Forecast
 
+logger = logging.getLogger(__name__)
 SAMPLE = 12
 
 
@@ -107,3 +113,158 @@ def _show_explanations(
             f"{each * number:,.0f} prompt tokens and at most "
             f"{(system.max_new_tokens or spec.eval.max_new_tokens) * number:,} new ones"
         )
+
+
+def sampled(
+    tasks: Sequence[RankingTask], spec: RecipeSpec, fmt: Format, tokens: ChatTokens
+) -> list[tuple[RankingTask, View]]:
+    """The first training view, within budget, of the first tasks that give one."""
+    from rank_rl.data import sampling
+    from rank_rl.formats.budget import fit
+
+    pairs = []
+    for task in tasks[:SAMPLE]:
+        views, _ = sampling.sample_views(task, spec.data.sampler, seed=spec.run.seed)
+        pairs += [(task, fit(view, tokens, fmt=fmt)[0]) for view in views[:1]]
+    return pairs
+
+
+def show_step(
+    stage: str | None,
+    spec: RecipeSpec,
+    collection: Collection,
+    tokens: Counter,
+    *,
+    measure: bool = True,
+) -> None:
+    """Show seconds and memory of a training step; one line where they cannot be told."""
+    from rank_rl.models.tokens import ChatTokens
+    from rank_rl.training import STAGES
+
+    if stage not in STAGES:
+        return
+    if not isinstance(tokens, ChatTokens):
+        heading("one step: not estimated, because the model is not there yet")
+        return
+    try:
+        _show_step(stage, spec, collection, tokens, measure=measure)
+    except Exception as error:  # an estimate must not stop a check
+        logger.debug("no estimate", exc_info=True)
+        first = (str(error).splitlines() or [""])[0]
+        heading(f"one step: not estimated ({type(error).__name__}: {first})")
+
+
+def _show_step(
+    stage: str, spec: RecipeSpec, collection: Collection, tokens: ChatTokens, *, measure: bool
+) -> None:
+    from rank_rl import formats
+    from rank_rl.training.forecast import forecast
+
+    fmt = formats.make(spec.format)
+    started = time.monotonic()
+    pairs = sampled(collection.train, spec, fmt, tokens)
+    clock = time.perf_counter if measure else None
+    found = forecast(stage, spec, fmt, pairs, tokens, clock=clock)
+    spent = time.monotonic() - started
+    heading(f"one step of stage {stage}, estimated for one process ({found.device})")
+    _show_tokens(found)
+    _show_memory(found)
+    if found.rates is None:
+        line("seconds and activations: not measured")
+        return
+    for number, step in enumerate(found.steps):
+        parts = found.seconds(number)
+        shown = ", ".join(f"{name} {duration(v)}" for name, v in parts.items() if v)
+        made = f", answers of {step.generation.new} tokens" if step.generation else ""
+        line(f"about {duration(sum(parts.values()))}{made}: {shown}")
+    _show_run(found, spec, collection, tokens)
+    _show_knobs(found)
+    line(f"measured on one layer with random weights in {spent:.0f} s; see docs/footprint.md")
+
+
+def _show_tokens(found: Forecast) -> None:
+    for step in found.steps:
+        one, made = step.typical, step.generation
+        form = "packed" if one.packed else "in padded rows"
+        answers = f"; {made.rows} answers of {made.new} tokens" if made else ""
+        line(
+            f"{step.micro} x {one.tokens:,} tokens {form} (at most {step.largest.tokens:,} in the "
+            f"sample), {one.read:,} of them projected onto the vocabulary{answers}"
+        )
+
+
+def _show_memory(found: Forecast) -> None:
+    memory = found.memory()
+    always = ", ".join(f"{name} {size(v)}" for name, v in memory.always.items() if v)
+    moments = ", ".join(f"{name} {size(v)}" for name, v in memory.moments.items())
+    least = "" if found.rates else "at least "
+    line(f"{least}{size(memory.peak)} at the peak: {always}; and the largest of {moments}")
+
+
+def _show_run(
+    found: Forecast, spec: RecipeSpec, collection: Collection, tokens: ChatTokens
+) -> None:
+    """The whole run: steps and validations."""
+    from rank_rl import formats, strategies
+    from rank_rl.formats.budget import fit
+    from rank_rl.strategies import drive
+    from rank_rl.training.forecast import validation_seconds
+
+    step = [sum(found.seconds(number).values()) for number in range(len(found.steps))]
+    shown = " to ".join(dict.fromkeys(duration(s * found.updates) for s in step))
+    run = f"{found.updates} steps {shown}" if found.updates else "steps as many as the data gives"
+    tasks = collection.validation
+    if not tasks:
+        line(f"whole run: {run}, no validation")
+        return
+    fmt, strategy = formats.make(spec.format), strategies.make(spec.eval.strategy)
+    views = [fit(next(strategy.plan(t))[0], tokens, fmt=fmt)[0] for t in tasks[:SAMPLE]]
+    prompt = sum(prompt_tokens(view, fmt, tokens) for view in views) / len(views)
+    slots = hasattr(fmt, "slots")
+    each = validation_seconds(
+        found,
+        calls=drive.count(tasks, strategy).calls,
+        prompt=prompt,
+        new=None if slots else spec.eval.max_new_tokens,
+    )
+    every = spec.eval.every
+    times = 2 + ((found.updates - 1) // every if every and found.updates else 0)
+    most = "" if slots else "at most "
+    line(f"whole run: {run}; {times} validations of {len(tasks)} queries, {most}"
+         f"{duration(each)} each")  # fmt: skip
+
+
+def _show_knobs(found: Forecast) -> None:
+    """What would make a step smaller or quicker, the largest part first."""
+    from rank_rl.training.footprint import with_checkpointing
+
+    memory, parts = found.memory(), found.seconds()
+    largest = max(parts, key=parts.__getitem__)
+    if memory.moment == "activations" and not found.how.checkpointing:
+        saving = with_checkpointing(found.how)
+        line(
+            f"less memory: training.gradient_checkpointing: true (about "
+            f"{size(found.memory(saving).peak)} and "
+            f"{duration(sum(found.seconds(-1, saving).values()))} a step), or a smaller "
+            "training.per_device_train_batch_size with more gradient_accumulation_steps"
+        )
+    elif memory.moment == "gradients" and found.known.trained == found.known.elements:
+        line("less memory: model.lora, which needs no gradients and moments of all weights")
+    if largest == "generation":
+        line("quicker: shorter answers (training.max_completion_length), fewer a prompt "
+             "(training.num_generations)")  # fmt: skip
+    elif largest == "training":
+        line("quicker: fewer tokens a document (format.doc_tokens), fewer documents "
+             "(data.sampler.size)")  # fmt: skip
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a reader wants them."""
+    if seconds < 90:
+        return f"{seconds:.2g} s" if seconds < 9.5 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def size(number: float) -> str:
+    """Bytes as a reader wants them."""
+    return f"{number / 1e9:.1f} GB" if number >= 1e8 else f"{number / 1e6:.0f} MB"

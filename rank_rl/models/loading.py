@@ -58,7 +58,7 @@ def load(spec: ModelSpec, *, device: str = "auto", train: bool = False) -> Loade
     device = _device(device, train)
     model = _weights(source, spec, device)
     if train:
-        model = _trainable(model, spec)
+        model = make_trainable(model, spec)
     else:
         model.requires_grad_(False)
         model.eval()
@@ -155,7 +155,8 @@ def _device(device: str, train: bool) -> str:
     return "cuda" if torch.cuda.is_available() and not train else "cpu"
 
 
-def _dtype(spec: ModelSpec) -> torch.dtype:
+def weight_dtype(spec: ModelSpec) -> torch.dtype:
+    """The dtype that the weights of a spec are loaded in on this machine."""
     import torch
 
     if spec.dtype != "auto":
@@ -181,7 +182,7 @@ def _weights(source: Source, spec: ModelSpec, device: str) -> Any:
     where = f"model {source.name!r}"
     try:
         with quiet(file_bytes(source.path)):
-            model = AutoModelForCausalLM.from_pretrained(str(source.path), dtype=_dtype(spec))
+            model = AutoModelForCausalLM.from_pretrained(str(source.path), dtype=weight_dtype(spec))
         if source.adapter is not None:
             from peft import PeftModel
 
@@ -191,7 +192,8 @@ def _weights(source: Source, spec: ModelSpec, device: str) -> Any:
         raise ModelError(f"weights cannot be loaded: {error}", where=where) from error
 
 
-def _trainable(model: Any, spec: ModelSpec) -> Any:
+def make_trainable(model: Any, spec: ModelSpec) -> Any:
+    """A model in training mode with its adapter or frozen layers, as a spec says."""
     model.train()
     if spec.lora is not None:
         from peft import get_peft_model

@@ -28,6 +28,7 @@ from rank_rl.training import answer_head, common
 from rank_rl.training.callbacks import LogCallback, RerankCallback
 
 if TYPE_CHECKING:
+    from rank_rl.formats.base import Format
     from rank_rl.formats.slots import SlotFormat
 
 logger = logging.getLogger(__name__)
@@ -139,15 +140,19 @@ def lesson_rows(stage: common.Stage) -> tuple[list[dict[str, Any]], dict[str, An
 
 def answer_rows(stage: common.Stage, task: RankingTask, view: View) -> list[dict[str, Any]]:
     """The rows of one view: one, or one a document where the format has label slots."""
-    spec = stage.spec
-    if not hasattr(stage.fmt, "slot_messages"):
-        return rows.sft_rows(task, [view], stage.fmt, spec.data.reasoning)
+    return rows_of(stage.spec, stage.fmt, task, view)
+
+
+def rows_of(spec: RecipeSpec, fmt: Format, task: RankingTask, view: View) -> list[dict[str, Any]]:
+    """``answer_rows`` before there is a stage."""
+    if not hasattr(fmt, "slot_messages"):
+        return rows.sft_rows(task, [view], fmt, spec.data.reasoning)
     told = None if spec.data.reasoning == "none" else reasoning(task)
     # The draw's documents make its seed: the same negatives for the same view only.
     seed = seeds.derive(spec.run.seed, *view.docids)
     ratio = spec.data.sampler.negatives_per_positive
-    fmt = cast("SlotFormat", stage.fmt)
-    return rows.slot_rows(task, [view], fmt, told, seed=seed, negatives_per_positive=ratio)
+    by_slots = cast("SlotFormat", fmt)
+    return rows.slot_rows(task, [view], by_slots, told, seed=seed, negatives_per_positive=ratio)
 
 
 def encode(tokens: ChatTokens, row: Mapping[str, Any]) -> dict[str, list[int]]:

@@ -33,7 +33,9 @@ Stock: TypeAlias = Callable[[Any, Any, Any, int, bool], "tuple[torch.Tensor, tor
 _PROMPTS = (3 * [[5, 9, 14, 20, 7, 11, 8]]) + (2 * [[0, 0, 5, 21, 8, 13, 6]])
 _ANSWERS = ([30, 31, 33, 8], [40, 7, 0, 0], [8, 0, 0, 0], [30, 31, 33, 8], [42, 45, 46, 0])
 _ROUNDING = 1e-6  # of fp32 sums, beside their size
-_TOLERANCE = {True: 0.01, False: 0.15}  # beside what the prompt changes: fp32, and less exact
+# Errors beside what the prompt changes; a wrong position or a neighbour that is seen gives about 1.
+_TOLERANCE = 0.01
+_MOST = 0.5
 
 
 class SharedPass:
@@ -123,6 +125,11 @@ class SharedPass:
         shared = shared_prefix.to(shared, device)
         with torch.no_grad(), evaluating(model):  # dropout would make any two passes differ
             wanted = self.stock(model, ids, mask, kept, entropy)
+            allowed = _TOLERANCE
+            if not self.exact:  # in bf16 three columns of padding alone move values by a tenth
+                wide, seen = (torch.nn.functional.pad(x, (3, 0)) for x in (ids, mask))
+                noise = _error(self.stock(model, wide, seen, kept, entropy), wanted)
+                allowed = max(_TOLERANCE, min(_MOST, 3 * noise))
             for attention in forms(device.type):
                 try:
                     got = self._run(model, shared, attention)
@@ -131,7 +138,7 @@ class SharedPass:
                     continue
                 off = _error(got, wanted)
                 logger.info("shared pass, %s: off by %.2g", attention, off)
-                if off <= _TOLERANCE[self.exact]:
+                if off <= allowed:
                     return attention
         logger.warning(
             "prompts are computed once for every answer: no packed pass gives the "

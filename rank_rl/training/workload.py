@@ -140,7 +140,7 @@ def step_of(
     prompts = [tokens.count_prompt(fmt.render(view)) for _, view in pairs]
     most = args.max_completion_length
     expected = min(most, round(sum(lengths) / len(lengths)))
-    share = spec.grpo.shared_prefix == "auto"
+    share = spec.grpo.shared_prefix == "auto" and not spec.grpo.group_shuffle
     steps = [answers(prompts, new, args, share=share) for new in dict.fromkeys((expected, most))]
     return steps, args
 

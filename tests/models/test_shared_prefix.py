@@ -172,6 +172,40 @@ def test_the_form_of_attention_is_chosen_by_numbers(name: str) -> None:
     assert chosen == ("dense" if name == "gemma2" else "gather")
 
 
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gemma"])
+def test_rounding_in_bf16_is_no_reason_to_refuse(name: str) -> None:
+    model = model_of(name)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert SharedPass(stock, exact=False).choose(model) == "gather"
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_pass_that_is_wrong_is_refused(exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Completions that see one another, and positions that go on instead of starting again."""
+    from dataclasses import replace
+
+    from rank_rl.models import packing
+
+    original = packing.pack
+
+    def moved(groups: Any) -> Any:
+        made = original(groups)
+        places = torch.arange(made.input_ids.shape[1])[None]
+        return replace(made, position_ids=places)
+
+    def open_(groups: Any) -> Any:
+        made = original(groups)
+        return replace(made, segment=torch.full_like(made.segment, -1))
+
+    model = model_of("llama")
+    for wrong in (moved, open_):
+        monkeypatch.setattr(shared_prefix, "pack", wrong)
+        form = "dense" if wrong is open_ else "gather"
+        monkeypatch.setattr("rank_rl.training.shared_pass.forms", lambda _, form=form: (form,))
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not exact):
+            assert SharedPass(stock, exact=exact).choose(model) is None
+
+
 def test_a_model_with_another_attention_gets_the_ordinary_pass() -> None:
     """Positions counted from the mask: packed segments would be placed behind one another."""
     from transformers import BloomConfig

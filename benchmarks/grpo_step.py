@@ -46,6 +46,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--autocast", choices=["off", "bfloat16"], default="off")
     parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing")
     parser.add_argument("--memory-gb", type=float, default=20, help="most memory of a run (CPU)")
+    parser.add_argument("--stock-micro", type=int, help="first micro-batch to try for stock")
     parser.add_argument("--name", default="smollm2_135m")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -73,7 +74,7 @@ def cell(given: argparse.Namespace, prompt: int, group: int) -> dict[str, Any]:
                    "completion": given.completion, "steps": given.steps, "seed": number,
                    "autocast": given.autocast, "checkpointing": given.checkpointing,
                    "memory_gb": given.memory_gb}  # fmt: skip
-            runs[arm].append(launch_fitting(job))
+            runs[arm].append(launch_fitting(job, given.stock_micro if arm == "stock" else None))
             print(f"prompt {prompt} group {group} {arm}: {runs[arm][-1]}", flush=True)
     result: dict[str, Any] = {"prompt": prompt, "group": group, **runs}
     if all("failed" not in run for found in runs.values() for run in found):
@@ -86,9 +87,9 @@ def cell(given: argparse.Namespace, prompt: int, group: int) -> dict[str, Any]:
     return result
 
 
-def launch_fitting(job: dict[str, Any]) -> dict[str, Any]:
+def launch_fitting(job: dict[str, Any], given_micro: int | None) -> dict[str, Any]:
     """Run with the whole group as one micro-batch, or halves of it until it fits the memory."""
-    micro = int(job["group"])
+    micro = min(int(job["group"]), given_micro or int(job["group"]))
     while True:
         result = launch({**job, "micro": micro})
         if "failed" not in result or micro == 1:

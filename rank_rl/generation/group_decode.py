@@ -8,13 +8,13 @@ draws depends on its seed and its prompt, not on what else is in the batch.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rank_rl.models.packed_attention import refuse_extras, relative_error, using
+from rank_rl.models.attention import Call, using
+from rank_rl.models.packed_attention import relative_error
 
 if TYPE_CHECKING:
     import torch
@@ -106,60 +106,35 @@ def _more(held: Any, new: torch.Tensor, room: int, part: int = 0) -> torch.Tenso
     return free if held is None else torch.cat([held[part], free], 2)
 
 
-def decode_attention(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: Any,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    *,
-    decoding: Decoding,
-    **options: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attention of one new token a row to its prompt and its own tokens.
-
-    Args:
-        module: the attention layer, for its number.
-        query: (R, heads, 1, dim).
-        key, value: (R, key heads, 1, dim).
-        attention_mask: ignored; every row sees its prompt and its tokens, within a sliding window.
-        scaling: factor of the scores before the softmax.
-        dropout: ignored, nothing is trained here.
-        decoding: the cache.
-        options: what else the model passes; options that change the scores are refused.
-
-    Returns:
-        (R, 1, heads, dim) and None for the weights.
+def attend(call: Call, decoding: Decoding) -> torch.Tensor:
+    """Attention of one new token a row to its prompt and its own tokens, (R, 1, heads, dim).
 
     Raises:
-        TypeError: the model caps its scores or adds sinks or biases to them.
+        TypeError: a model whose layers bear no number.
     """
     import torch
 
-    refuse_extras(options)
-    layer = module.layer_idx
-    keys, values = decoding.store(layer, key, value)
-    window = options.get("sliding_window")
+    if call.layer is None:
+        raise TypeError("attention without the number of its layer")
+    keys, values = decoding.store(call.layer, call.key, call.value)
     # How far back the prompt is seen; layers with a window may hold no more of it than that.
-    seen = None if window is None else max(0, window - keys.shape[2])
-    if window is not None:
-        keys, values = keys[:, :, -window:], values[:, :, -window:]
-    n, heads, _, dim = query.shape
-    kinds = key.shape[1]
-    scale = dim**-0.5 if scaling is None else scaling
-    q = (query[:, :, 0] * scale).view(n, kinds, heads // kinds, dim)
+    seen = None if call.window is None else max(0, call.window - keys.shape[2])
+    if call.window is not None:
+        keys, values = keys[:, :, -call.window :], values[:, :, -call.window :]
+    n, heads, _, dim = call.query.shape
+    kinds = keys.shape[1]
+    scale = dim**-0.5 if call.scaling is None else call.scaling
+    q = (call.query[:, :, 0] * scale).view(n, kinds, heads // kinds, dim)
     own = q @ keys.transpose(-1, -2)
     out = torch.empty_like(q)
     start = 0
-    for (k, v), count in zip(decoding.prefix[layer], decoding.rows, strict=True):
+    for (k, v), count in zip(decoding.prefix[call.layer], decoding.rows, strict=True):
         mine = slice(start, start + count)
         start += count
         if count:
             first = 0 if seen is None else max(0, k.shape[1] - seen)
             out[mine] = _attend(q[mine], own[mine], k[:, first:], v[:, first:], values[mine])
-    return out.view(n, 1, heads, dim), None
+    return out.view(n, 1, heads, dim)
 
 
 def _attend(
@@ -221,12 +196,12 @@ class GroupDecoder:
         import torch
 
         places = [self.sizes[self.owners[i]] + self.cache.step for i in self.alive]
-        with using(self.model, NAME, decode_attention):
+        with using(self.model, NAME, attend):
             out = self.model(
                 input_ids=tokens[:, None],
                 position_ids=torch.tensor(places, device=tokens.device)[:, None],
                 use_cache=False,
-                decoding=self.cache,
+                layout=self.cache,
             )
         self.cache.step += 1
         self.logits = out.logits[:, -1]
@@ -329,14 +304,3 @@ def _uniform(seed: int, count: int) -> torch.Tensor:
 
     generator = torch.Generator().manual_seed(seed % 2**63)
     return torch.rand(count, generator=generator, dtype=torch.float64)
-
-
-@contextlib.contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Evaluation mode within the block."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)

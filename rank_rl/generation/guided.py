@@ -19,7 +19,7 @@ import torch
 from rank_rl.errors import ModelError
 from rank_rl.generation.local import batches, window
 from rank_rl.generation.readout import Place, find_places
-from rank_rl.models.loading import autocast_context
+from rank_rl.models.loading import autocast_context, evaluating
 from rank_rl.records import Completion, Prompt, View
 
 if TYPE_CHECKING:
@@ -121,30 +121,25 @@ def _fill_batch(loaded: Loaded, rows: Sequence[_Row]) -> None:
     pad = loaded.tokenizer.pad_token_id
     cache: Any = DynamicCache(config=model.config)
     mask = torch.zeros(len(rows), 0, dtype=torch.long, device=device)
-    was_training = model.training
-    model.eval()
-    try:
-        with autocast_context(loaded):
-            for step in range(max(len(row.places) for row in rows)):
-                chunks = [row.chunk(step) for row in rows]
-                width = max(map(len, chunks))
-                ids = [[pad] * (width - len(c)) + c for c in chunks]
-                new = [[0] * (width - len(c)) + [1] * len(c) for c in chunks]
-                mask = torch.cat([mask, torch.tensor(new, device=device)], dim=1)
-                out = model(
-                    input_ids=torch.tensor(ids, device=device),
-                    attention_mask=mask,
-                    position_ids=(mask.cumsum(-1) - 1).clamp(min=0)[:, -width:],
-                    past_key_values=cache,
-                    use_cache=True,
-                    logits_to_keep=1,
-                )
-                logprobs = out.logits[:, -1].float().log_softmax(-1).cpu()
-                for row, chunk, found in zip(rows, chunks, logprobs, strict=True):
-                    if chunk:
-                        row.choose(step, found)
-    finally:
-        model.train(was_training)
+    with evaluating(model), autocast_context(loaded):
+        for step in range(max(len(row.places) for row in rows)):
+            chunks = [row.chunk(step) for row in rows]
+            width = max(map(len, chunks))
+            ids = [[pad] * (width - len(c)) + c for c in chunks]
+            new = [[0] * (width - len(c)) + [1] * len(c) for c in chunks]
+            mask = torch.cat([mask, torch.tensor(new, device=device)], dim=1)
+            out = model(
+                input_ids=torch.tensor(ids, device=device),
+                attention_mask=mask,
+                position_ids=(mask.cumsum(-1) - 1).clamp(min=0)[:, -width:],
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            logprobs = out.logits[:, -1].float().log_softmax(-1).cpu()
+            for row, chunk, found in zip(rows, chunks, logprobs, strict=True):
+                if chunk:
+                    row.choose(step, found)
 
 
 def _completion(

@@ -15,7 +15,7 @@ import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from rank_rl.generation import Progress
-from rank_rl.models.loading import Loaded, autocast_context
+from rank_rl.models.loading import Loaded, autocast_context, evaluating
 from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import Completion, Prompt
 from rank_rl.seeds import derive
@@ -107,20 +107,16 @@ class LocalGenerator:
         criteria = StoppingCriteriaList()
         if self.stop:
             criteria.append(_Closed(self.tokens, self.stop, width))
-        was_training = model.training
-        model.eval()
         devices = [device] if device.type == "cuda" else []
-        try:
-            with torch.random.fork_rng(devices=devices), autocast_context(self.loaded):
-                torch.manual_seed(derive(self.seed, *rows[0]))
-                out = model.generate(
-                    input_ids=ids,
-                    attention_mask=mask,
-                    generation_config=self._config(max_new_tokens),
-                    stopping_criteria=criteria,
-                )
-        finally:
-            model.train(was_training)
+        forked = torch.random.fork_rng(devices=devices)
+        with evaluating(model), forked, autocast_context(self.loaded):
+            torch.manual_seed(derive(self.seed, *rows[0]))
+            out = model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                generation_config=self._config(max_new_tokens),
+                stopping_criteria=criteria,
+            )
         return [list(map(int, row)) for row in out[:, width:].tolist()]
 
     def _config(self, max_new_tokens: int) -> GenerationConfig:
@@ -131,21 +127,16 @@ class LocalGenerator:
             "repetition_penalty": 1.0,
             "no_repeat_ngram_size": 0,
             "pad_token_id": self.loaded.tokenizer.pad_token_id,
-            "eos_token_id": sorted(self._ends()),
+            "eos_token_id": sorted(ends(self.loaded)),
             "do_sample": self.temperature > 0,
         }
         if self.temperature > 0:
             settings |= {"temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
         return GenerationConfig(**settings)
 
-    def _ends(self) -> set[int]:
-        own = getattr(self.loaded.model.generation_config, "eos_token_id", None)
-        ends = set(own) if isinstance(own, list) else {own}
-        return {int(i) for i in ends | {self.loaded.tokenizer.eos_token_id} if i is not None}
-
     def _completion(self, ids: list[int]) -> Completion:
-        ends = self._ends()
-        stop_at = next((i for i, t in enumerate(ids) if t in ends), None)
+        last = ends(self.loaded)
+        stop_at = next((i for i, t in enumerate(ids) if t in last), None)
         kept = ids if stop_at is None else ids[:stop_at]
         text = self.tokens.decode(kept)
         closed, length = self._close(kept, text)
@@ -172,6 +163,26 @@ class LocalGenerator:
             else:
                 low = middle + 1
         return closed, low
+
+
+def ends(loaded: Loaded) -> list[int]:
+    """Ids that end an answer: the tokenizer's, then those of the model's configuration."""
+    own = getattr(loaded.model.generation_config, "eos_token_id", None)
+    found = [loaded.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])]
+    return list(dict.fromkeys(int(i) for i in found if i is not None))
+
+
+def closed(tokens: ChatTokens, ids: Sequence[int], stop: Sequence[str]) -> bool:
+    """Whether the end of an answer holds one of the ``stop`` texts, which its last token ended."""
+    if not stop:
+        return False
+    text = tokens.decode(list(ids[-_tail(stop) :]))
+    return any(s in text for s in stop)
+
+
+def _tail(stop: Sequence[str]) -> int:
+    """Most tokens that a stop text takes, with slack for one that ends it and goes on."""
+    return max(len(text.encode()) for text in stop) + 4  # no more tokens than bytes
 
 
 def window(loaded: Loaded) -> int:
@@ -202,9 +213,6 @@ class _Closed(StoppingCriteria):  # type: ignore[misc]
 
     def __init__(self, tokens: ChatTokens, stop: tuple[str, ...], start: int) -> None:
         self.tokens, self.stop, self.start = tokens, stop, start
-        # A stop text cannot take more tokens than it has bytes; the rest is slack for the
-        # token that ends it and goes on.
-        self.window = max(len(s.encode()) for s in stop) + 4
         self.done: torch.Tensor | None = None
 
     def __call__(
@@ -212,8 +220,8 @@ class _Closed(StoppingCriteria):  # type: ignore[misc]
     ) -> torch.BoolTensor:
         if self.done is None or len(self.done) != len(input_ids):
             self.done = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-        tail = input_ids[:, max(self.start, input_ids.shape[1] - self.window) :].tolist()
-        for i, row in enumerate(tail):
-            if not self.done[i] and any(s in self.tokens.decode(row) for s in self.stop):
+        tail = input_ids[:, max(self.start, input_ids.shape[1] - _tail(self.stop)) :]
+        for i, row in enumerate(tail.tolist()):
+            if not self.done[i] and closed(self.tokens, row, self.stop):
                 self.done[i] = True
         return self.done  # type: ignore[return-value]

@@ -194,17 +194,12 @@ def _choice_id(tokens: ChatTokens, before: str, text: str) -> int | None:
 def _logprobs(loaded: Loaded, ids: list[int], positions: list[int]) -> list[list[float]]:
     import torch
 
-    from rank_rl.models.loading import autocast_context
+    from rank_rl.models.loading import autocast_context, evaluating
 
     model = loaded.model
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad(), autocast_context(loaded):
-            device = next(model.parameters()).device
-            keep = torch.tensor(positions, device=device)
-            out = model(input_ids=torch.tensor([ids], device=device), logits_to_keep=keep)
-            rows: list[list[float]] = out.logits[0].float().log_softmax(-1).tolist()
-    finally:
-        model.train(was_training)
+    with torch.no_grad(), evaluating(model), autocast_context(loaded):
+        device = next(model.parameters()).device
+        keep = torch.tensor(positions, device=device)
+        out = model(input_ids=torch.tensor([ids], device=device), logits_to_keep=keep)
+        rows: list[list[float]] = out.logits[0].float().log_softmax(-1).tolist()
     return rows

@@ -12,7 +12,8 @@ import functools
 import logging
 from typing import TYPE_CHECKING, Any
 
-from rank_rl.models.packing import PackedBatch
+from rank_rl.models.attention import Call
+from rank_rl.models.packing import PackedBatch, pack
 
 if TYPE_CHECKING:
     import torch
@@ -59,50 +60,23 @@ class Masks:
         return self.made[key]
 
 
-def flex_attention(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: Any,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    *,
-    masks: Masks,
-    **options: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attention over one packed sequence, in the calling convention of transformers.
-
-    Args:
-        module: the attention layer (unused).
-        query: (1, heads, T, dim).
-        key, value: (1, key heads, T, dim).
-        attention_mask: ignored; ``masks`` says who sees whom.
-        scaling: factor of the scores before the softmax.
-        dropout: must be 0.
-        masks: the block masks of the sequence.
-        options: what else the model passes; options that change the scores are refused.
-
-    Returns:
-        (1, T, heads, dim) and None for the weights.
+def attend(call: Call, masks: Masks) -> torch.Tensor:
+    """Attention over one packed sequence, (1, T, heads, dim).
 
     Raises:
-        TypeError: dropout, or a model that caps its scores or adds sinks or biases to them.
+        TypeError: dropout, which the kernel does not have.
     """
-    from rank_rl.models.packed_attention import refuse_extras
-
-    refuse_extras(options)
-    if dropout:
+    if call.dropout:
         raise TypeError("attention with dropout")
-    out = _kernel(query.device.type)(
-        query,
-        key,
-        value,
-        block_mask=masks.of(options.get("sliding_window")),
-        scale=scaling,
+    out: torch.Tensor = _kernel(call.query.device.type)(
+        call.query,
+        call.key,
+        call.value,
+        block_mask=masks.of(call.window),
+        scale=call.scaling,
         enable_gqa=True,
     )
-    return out.transpose(1, 2).contiguous(), None
+    return out.transpose(1, 2).contiguous()
 
 
 @functools.lru_cache
@@ -110,14 +84,12 @@ def works(device: str) -> bool:
     """Whether the kernel and its backward pass run on a kind of device."""
     import torch
 
-    from rank_rl.models.packing import pack
-
     packed = pack([(list(range(9)), [[1, 2, 3], [4, 5]])]).to(device)
     shape = (1, 2, len(packed.group), 16)
     q, k, v = (torch.randn(shape, device=device, requires_grad=True) for _ in range(3))
     try:
         with torch.enable_grad():
-            flex_attention(None, q, k, v, None, masks=Masks(packed))[0].sum().backward()
+            attend(Call(layer=0, query=q, key=k, value=v), Masks(packed)).sum().backward()
     except (RuntimeError, NotImplementedError, ImportError, TypeError, ValueError) as error:
         logger.info("FlexAttention does not run on %s: %s", device, error)
         return False

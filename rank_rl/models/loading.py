@@ -128,6 +128,17 @@ def autocast_context(loaded: Loaded) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Evaluation mode within the block, without dropout."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+@contextlib.contextmanager
 def cast_once(model: Any) -> Iterator[None]:
     """Let autocast keep its casts of frozen weights within the block, where gradients are off.
 

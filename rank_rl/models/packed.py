@@ -148,21 +148,16 @@ class PackedScorer:
         """
         import torch
 
-        from rank_rl.models.loading import autocast_context
+        from rank_rl.models.loading import autocast_context, evaluating
 
         model = self.loaded.model
-        was_training = model.training
-        model.eval()
         readings: list[SlotReading] = []
-        try:
-            with torch.no_grad(), autocast_context(self.loaded):
-                for groups in self._batches(views):
-                    batch = pack(groups).to(model.device)
-                    logits = slot_logits(model, batch, self.attention).cpu()
-                    rows = logits.split([len(segments) for _, segments in groups])
-                    readings += map(self._read, rows, groups)
-        finally:
-            model.train(was_training)
+        with torch.no_grad(), evaluating(model), autocast_context(self.loaded):
+            for groups in self._batches(views):
+                batch = pack(groups).to(model.device)
+                logits = slot_logits(model, batch, self.attention).cpu()
+                rows = logits.split([len(segments) for _, segments in groups])
+                readings += map(self._read, rows, groups)
         return readings
 
     def _batches(self, views: Sequence[View]) -> Iterator[list[Encoded]]:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from weakref import WeakKeyDictionary
 
 from rank_rl.errors import ModelError
 from rank_rl.models import flex
+from rank_rl.models.attention import Call, config_of, using
 from rank_rl.models.packing import PackedBatch, pack
 
 if TYPE_CHECKING:
@@ -26,59 +27,18 @@ Attention = Literal["flex", "gather", "dense"]
 NAME = "rank_rl_packed"
 
 
-def gather_attention(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: Any,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    *,
-    packed: PackedBatch,
-    **options: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attention over one packed sequence, in the calling convention of transformers.
-
-    Args:
-        module: the attention layer (unused).
-        query: (1, heads, T, dim).
-        key, value: (1, key heads, T, dim).
-        attention_mask: ignored; the batch says who sees whom.
-        scaling: factor of the scores before the softmax.
-        dropout: share of the attention weights to drop.
-        packed: the layout of the sequence.
-        options: what else the model passes; options that change the scores are refused.
-
-    Returns:
-        (1, T, heads, dim) and None for the weights.
-
-    Raises:
-        TypeError: the model caps its scores or adds sinks or biases to them.
-    """
+def gather(call: Call, packed: PackedBatch) -> torch.Tensor:
+    """Attention over one packed sequence, (1, T, heads, dim), as two small padded batches."""
     import torch
 
-    refuse_extras(options)
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    how: dict[str, Any] = {"scale": scaling, "dropout_p": dropout}
-    how["window"] = options.get("sliding_window")
-    if query.device.type != "cpu":
-        return _attend(q, k, v, packed, how)[None], None
+    q, k, v = (x[0].transpose(0, 1) for x in (call.query, call.key, call.value))
+    how = {"scale": call.scaling, "dropout_p": call.dropout, "window": call.window}
+    if q.device.type != "cpu":
+        return _attend(q, k, v, packed, how)[None]
     # fp32 even under bf16 autocast: the CPU kernel's backward pass is several times faster so.
     with torch.autocast("cpu", enabled=False):
         out = _attend(q.float(), k.float(), v.float(), packed, how)
-    return out[None].to(value.dtype), None
-
-
-def refuse_extras(options: Mapping[str, Any]) -> None:
-    """Refuse what a model passes to its attention beyond plain scores.
-
-    Raises:
-        TypeError: a cap on the scores, sinks or biases.
-    """
-    for name in ("softcap", "s_aux", "position_bias"):
-        if options.get(name) is not None:
-            raise TypeError(f"attention with {name}")
+    return out[None].to(call.value.dtype)
 
 
 def _attend(
@@ -133,48 +93,22 @@ def attending(model: Any, attention: Attention) -> Iterator[None]:
     implementation up a second time.
     """
     if attention == "gather":
-        chosen = using(model, NAME, gather_attention)
+        chosen = using(model, NAME, gather)
     elif attention == "flex":
-        chosen = using(model, flex.NAME, flex.flex_attention)
+        chosen = using(model, flex.NAME, flex.attend)
     else:
         # The mask needs an implementation that takes one; the model's may do more (soft caps).
-        before = _config(model)._attn_implementation
+        before = config_of(model)._attn_implementation
         chosen = using(model, before if before in ("eager", "sdpa") else "sdpa")
     with chosen:
         yield
-
-
-@contextlib.contextmanager
-def using(model: Any, name: str, function: Callable[..., Any] | None = None) -> Iterator[None]:
-    """Let ``model`` attend by the implementation ``name`` within the block.
-
-    Args:
-        model: a transformers model, wrapped or not.
-        name: an implementation that transformers knows, or one to register.
-        function: what to register under it, in the calling convention of transformers.
-    """
-    from transformers import AttentionInterface
-
-    if function is not None:
-        AttentionInterface.register(name, function)
-    config = _config(model)
-    before = config._attn_implementation
-    config._attn_implementation = name
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
-
-
-def _config(model: Any) -> Any:
-    return getattr(model, "module", model).config
 
 
 def seeing(model: Any, batch: PackedBatch, attention: Attention) -> dict[str, Any]:
     """The arguments of a model's forward that say which tokens see which."""
     if attention == "dense":
         return {"attention_mask": _additive(batch.dense_mask(), model)}
-    return {"masks": flex.Masks(batch)} if attention == "flex" else {"packed": batch}
+    return {"layout": flex.Masks(batch) if attention == "flex" else batch}
 
 
 def forms(device: str) -> tuple[Attention, ...]:
@@ -243,7 +177,7 @@ def reach(model: Any, attention: str = "") -> int:
 
     The dense form knows no window; within it the results are the same.
     """
-    config = _config(model).get_text_config()
+    config = config_of(model).get_text_config()
     names = (
         "max_position_embeddings",
         *(() if attention in ("flex", "gather") else ("sliding_window",)),
@@ -281,25 +215,22 @@ def choose(model: Any) -> Attention:
     """
     import torch
 
+    from rank_rl.models.loading import evaluating
+
     if model in _CHOSEN:
         return _CHOSEN[model]
     batch = pack(_PROBE).to(model.device)
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            alone = [
-                model(input_ids=torch.tensor([[*prefix, *segment]], device=model.device))
-                for prefix, segments in _PROBE
-                for segment in segments
-            ]
-            wanted = torch.stack([out.logits[0, -1].float() for out in alone]).log_softmax(-1)
-            for attention in forms(model.device.type):
-                if _agrees(model, batch, attention, wanted):
-                    _CHOSEN[model] = attention
-                    return attention
-    finally:
-        model.train(was_training)
+    with torch.no_grad(), evaluating(model):
+        alone = [
+            model(input_ids=torch.tensor([[*prefix, *segment]], device=model.device))
+            for prefix, segments in _PROBE
+            for segment in segments
+        ]
+        wanted = torch.stack([out.logits[0, -1].float() for out in alone]).log_softmax(-1)
+        for attention in forms(model.device.type):
+            if _agrees(model, batch, attention, wanted):
+                _CHOSEN[model] = attention
+                return attention
     raise ModelError(
         "packed label slots do not give this model's own log-probabilities",
         where=_name(model),

@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 
 from rank_rl.data.rows import view_of
 from rank_rl.formats.base import Format
-from rank_rl.records import Completion, Outcome, Scores, View
-from rank_rl.rewards.baselines import Baselines, baselines
+from rank_rl.records import Completion, Outcome, View
+from rank_rl.rewards.baselines import Baselines, answer_kind, baselines
 from rank_rl.rewards.compose import Composite
 from rank_rl.rewards.gold import Gold
 from rank_rl.rewards.monitor import Judged, part_statistics, summary
@@ -123,8 +123,7 @@ class TrlRewards:
         view, grades = view_of(row)
         gold = Gold(view, grades)
         if self._kind is None:
-            ideal = self.fmt.parse(self.fmt.ideal(view, gold), view).answer
-            self._kind = "scores" if isinstance(ideal, Scores) else "order"
+            self._kind = answer_kind(self.fmt, view, gold)
         return _Group(
             view=view,
             gold=gold,

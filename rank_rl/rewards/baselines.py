@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rank_rl.records import Completion, Grades, View
+from rank_rl.formats.base import Format
+from rank_rl.records import Completion, Grades, Scores, View
 from rank_rl.rewards.compose import Composite
 from rank_rl.strategies.oracle import Kind, copy, oracle
 
@@ -18,6 +19,12 @@ class Baselines:
 
     copy: float
     ceiling: float
+
+
+def answer_kind(fmt: Format, view: View, grades: Grades) -> Kind:
+    """Whether a format answers with an order or with scores, by its ideal answer to a view."""
+    ideal = fmt.parse(fmt.ideal(view, grades), view).answer
+    return "scores" if isinstance(ideal, Scores) else "order"
 
 
 def baselines(composite: Composite, view: View, grades: Grades, kind: Kind = "order") -> Baselines:

@@ -16,6 +16,8 @@ from typing import Any
 from rank_rl import seeds
 from rank_rl.generation import group_decode
 from rank_rl.generation.group_decode import Drawing, Row
+from rank_rl.generation.local import closed
+from rank_rl.models.loading import evaluating
 from rank_rl.models.packed_attention import reach
 from rank_rl.models.tokens import ChatTokens
 
@@ -42,12 +44,7 @@ class Ending:
 
     def closed(self, ids: Sequence[int]) -> bool:
         """Whether the end of an answer holds a stop text."""
-        if not self.stop:
-            return False
-        # A stop text has no more tokens than bytes; the rest is slack for a token that goes on.
-        tail = max(len(text.encode()) for text in self.stop) + 4
-        text = self.tokens.decode(list(ids[-tail:]))
-        return any(stop in text for stop in self.stop)
+        return closed(self.tokens, ids, self.stop)
 
     def finish(self, ids: list[int]) -> tuple[list[int], list[int]]:
         """An answer with its end token, and 1 for each token that the model wrote itself."""
@@ -107,7 +104,7 @@ def generate(
         rows_of.setdefault(tuple(ids), []).append(number)
     answers: list[list[int]] = [[] for _ in prompts]
     most = int(settings["max_new_tokens"])
-    with group_decode.evaluating(model):
+    with evaluating(model):
         for part in _parts(rows_of, model):
             numbers = [n for ids in part for n in rows_of[ids]]
             rows = [

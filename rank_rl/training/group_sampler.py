@@ -17,7 +17,7 @@ from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing, unwrap_model_for_generation
 
 from rank_rl.generation import group_decode
-from rank_rl.models.loading import cast_once
+from rank_rl.models.loading import cast_once, evaluating
 from rank_rl.training import group_generation
 from rank_rl.training.common import sharded
 from rank_rl.training.group_generation import Ending
@@ -91,7 +91,7 @@ class GroupSampler(GRPOTrainer):  # type: ignore[misc]
     def _draw(self, model: Any, prompts: Sequence[Sequence[int]]) -> list[list[int]] | None:
         """Answers to the prompts of this process, or None where shared decoding is not exact."""
         if self.decodes is None:
-            with group_decode.evaluating(model):
+            with evaluating(model):
                 self.decodes = broadcast_object_list([group_decode.agrees(model)])[0]
             if not self.decodes:
                 logger.warning("prompts are read again for every answer: shared decoding does "

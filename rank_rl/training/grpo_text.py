@@ -11,7 +11,8 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rank_rl import rewards, seeds
@@ -19,7 +20,7 @@ from rank_rl.data import rows
 from rank_rl.data.annotations import told
 from rank_rl.data.curriculum import check_order
 from rank_rl.errors import ModelError, RecipeError
-from rank_rl.generation.local import STOP
+from rank_rl.generation.local import STOP, ends
 from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import Prompt, RankingTask, View
 from rank_rl.rewards.adapter import TrlRewards
@@ -111,23 +112,28 @@ def arguments(stage: common.Stage, weights: list[float], longest: Mapping[str, i
     Raises:
         RecipeError: as ``hf_arguments`` and ``check_lengths``.
     """
-    from trl import GRPOConfig
-
-    chosen = stage.spec.grpo.pass_rate
-    group = int(stage.spec.training.get("num_generations", 8))
-    args = common.hf_arguments(
-        stage.spec,
-        GRPOConfig,
-        stage.out_dir,
-        num_generations=group,
-        per_device_train_batch_size=group,
-        max_completion_length=default_length(stage.spec, longest["answer"]),
-        reward_weights=weights,
-        save_steps=25,
-        shuffle_dataset=chosen is None or chosen.order == "none",
-    )
+    own = {"reward_weights": weights, "save_steps": 25}
+    args = group_arguments(stage.spec, stage.out_dir, longest["answer"], **own)
     check_lengths(stage, args.max_completion_length, longest)
     return args
+
+
+def group_arguments(spec: RecipeSpec, out_dir: Path | str, ideal: int, **own: Any) -> Any:
+    """TRL's configuration with a group a batch and room for ``ideal``, the longest ideal answer."""
+    from trl import GRPOConfig
+
+    chosen = spec.grpo.pass_rate
+    group = int(spec.training.get("num_generations", 8))
+    return common.hf_arguments(
+        spec,
+        GRPOConfig,
+        out_dir,
+        num_generations=group,
+        per_device_train_batch_size=group,
+        max_completion_length=default_length(spec, ideal),
+        shuffle_dataset=chosen is None or chosen.order == "none",
+        **own,
+    )
 
 
 def check_format(stage: common.Stage) -> None:
@@ -274,10 +280,3 @@ def check_engine(training: Mapping[str, Any]) -> None:
             where="training.use_vllm",
             remedy="pip install 'trl[vllm]', in mode server as well, or leave it out",
         )
-
-
-def ends(loaded: Any) -> Sequence[int]:
-    """Ids that end a completion: the tokenizer's, then those of the model's configuration."""
-    own = getattr(loaded.model.generation_config, "eos_token_id", None)
-    found = [loaded.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])]
-    return list(dict.fromkeys(i for i in found if i is not None))

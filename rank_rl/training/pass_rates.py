@@ -21,8 +21,8 @@ from rank_rl import seeds
 from rank_rl.data.curriculum import Curriculum, Rated, choose, distribution, matched, view_key
 from rank_rl.data.rows import Row, view_of
 from rank_rl.errors import DataError, RecipeError
-from rank_rl.records import Completion, Scores
-from rank_rl.rewards.baselines import baselines
+from rank_rl.records import Completion
+from rank_rl.rewards.baselines import answer_kind, baselines
 from rank_rl.rewards.compose import Composite
 from rank_rl.specs import RecipeSpec
 from rank_rl.training.common import Stage, saving
@@ -290,9 +290,7 @@ class _Measuring:
     def _rated(self, row: Mapping[str, Any], said: Sequence[Completion]) -> Rated:
         view, grades = view_of(row)
         fmt, prefill = self.stage.fmt, row["prefill"]
-        ideal = fmt.parse(fmt.ideal(view, grades), view).answer
-        kind = "scores" if isinstance(ideal, Scores) else "order"
-        lines = baselines(self.composite, view, grades, kind)  # type: ignore[arg-type]
+        lines = baselines(self.composite, view, grades, answer_kind(fmt, view, grades))
         totals = [
             self.composite(fmt.parse(c.text, view, prefill=prefill), view, grades, c).total
             for c in said

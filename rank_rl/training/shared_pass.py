@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from accelerate.utils import broadcast_object_list
 
-from rank_rl.generation.group_decode import evaluating
 from rank_rl.models import shared_prefix
+from rank_rl.models.loading import evaluating
 from rank_rl.models.packed_attention import Attention, attending, forms
 
 if TYPE_CHECKING:

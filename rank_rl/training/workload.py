@@ -163,17 +163,9 @@ def arguments(stage: str, spec: RecipeSpec, ideal: Sequence[int]) -> Any:
         return hf_arguments(
             spec, transformers.TrainingArguments, folder, per_device_train_batch_size=4
         )
-    from rank_rl.training.grpo_text import default_length
+    from rank_rl.training.grpo_text import group_arguments
 
-    group = int(spec.training.get("num_generations", 8))
-    return hf_arguments(
-        spec,
-        trl.GRPOConfig,
-        folder,
-        num_generations=group,
-        per_device_train_batch_size=group,
-        max_completion_length=default_length(spec, max(ideal, default=0)),
-    )
+    return group_arguments(spec, folder, max(ideal, default=0))
 
 
 def ideal_tokens(spec: RecipeSpec, fmt: Format, pairs: Pairs, tokens: ChatTokens) -> list[int]:

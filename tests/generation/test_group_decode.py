@@ -7,56 +7,21 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    BloomConfig,
-    Gemma2Config,
-    Gemma3TextConfig,
-    GemmaConfig,
-    LlamaConfig,
-    MistralConfig,
-    Qwen2Config,
-    Qwen3Config,
-)
+from tiny_configs import CONFIGS as DECODERS
+from tiny_configs import HALF, SIZES, gemma3, model_of
+from transformers import BloomConfig, Gemma2Config, MistralConfig
 
 from rank_rl.generation.group_decode import Drawing, GroupDecoder, Row, agrees, decode
 
-SIZES = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 128,
-    "initializer_range": 0.3,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-}
 CONFIGS = {
-    "llama": lambda: LlamaConfig(**SIZES),
-    "qwen2": lambda: Qwen2Config(**SIZES),
-    "qwen3": lambda: Qwen3Config(**SIZES, head_dim=16),
-    "gemma": lambda: GemmaConfig(**SIZES, head_dim=8),
-    "gemma3": lambda: Gemma3TextConfig(**SIZES, head_dim=8, sliding_window=64),
+    **DECODERS,
+    "gemma3": lambda: gemma3(64),
     "window 4": lambda: MistralConfig(**SIZES, sliding_window=4),
     "window 12": lambda: MistralConfig(**SIZES, sliding_window=12),
-    "layers with window 4": lambda: Gemma3TextConfig(
-        **SIZES,
-        head_dim=8,
-        sliding_window=4,
-        layer_types=["sliding_attention", "full_attention"],
-    ),
+    "layers with window 4": lambda: gemma3(4, layer_types=HALF),
 }
 PROMPTS = [[5, 9, 14, 20, 7], [8, 21], [6, 9, 9, 3, 4, 3, 11]]
 OWNERS = [0, 0, 1, 2, 2, 2]
-
-
-def model_of(config: Any) -> Any:
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        return AutoModelForCausalLM.from_config(config).eval()
 
 
 def never(ids: list[int]) -> bool:

@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 import yaml
+from small_recipes import content, write_tasks
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 CONFIGS = ROOT / "accelerate_configs"
-COLOURS = ("red", "blue", "green", "grey", "pink", "black")
 # What accelerate calls them, in the summary of a stage.
 KINDS = {
     "ddp": "MULTI_CPU",
@@ -34,61 +35,18 @@ KINDS = {
 UNCOMPARED = ("seconds", "epoch", "step_time", "shared/computed")
 
 
-def tasks(count: int, split: str) -> list[dict[str, Any]]:
-    """Queries that name a colour; of four documents the one of that colour is relevant."""
-    made = []
-    for number in range(count):
-        colours = [COLOURS[(number + i) % len(COLOURS)] for i in range(4)]
-        candidates = [
-            {"docid": f"d{i}", "text": f"the house is {c}", "score": 4.0 - i}
-            for i, c in enumerate(colours)
-        ]
-        query = f"which house of {split} street {number} is {colours[number % 4]}?"
-        made.append(
-            {
-                "qid": f"{split}{number}",
-                "query": query + " please say" * (number % 3),  # rows of different length
-                "candidates": candidates,
-                "grades": {f"d{number % 4}": 1},
-                "split": split,
-            }
-        )
-    return made
-
-
 def write_recipe(
     folder: Path, model: Path, /, *, name: str, accumulate: int = 1, **sections: Any
 ) -> Path:
     """A recipe for a tiny model that writes to ``folder/NAME``; sections are merged into it."""
     data = folder / "tasks.jsonl"
-    lines = [*tasks(8, "train"), *tasks(3, "validation"), *tasks(1, "test")]
-    data.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    content: dict[str, Any] = {
-        "run": {"name": name, "output_dir": str(folder / name), "seed": 3},
-        "model": {"name": str(model), "autocast": "off"},
-        "data": {
-            "source": "jsonl",
-            "path": str(data),
-            "validation_split": "validation",
-            "first_stage": {"name": "given"},
-            "sampler": {"name": "pool", "size": 4},
-        },
-        "format": {"name": "permutation", "doc_tokens": 16, "prompt_tokens": 512},
-        "training": {
-            "max_steps": 3,
-            "per_device_train_batch_size": 2,
-            "gradient_accumulation_steps": accumulate,
-            "learning_rate": 1e-3,
-            "warmup_steps": 0,
-            "disable_tqdm": True,
-        },
-        "eval": {"max_new_tokens": 8},
-    }
-    for section, values in sections.items():
-        whole = isinstance(values, list)
-        content[section] = values if whole else {**content.get(section, {}), **values}
+    write_tasks(data, tests=1, longer=" please say")  # rows of different length
+    training = {"max_steps": 3, "gradient_accumulation_steps": accumulate}
+    sections["run"] = {"name": name, **sections.get("run", {})}
+    sections["training"] = {**training, **sections.get("training", {})}
+    made = content(model, data, folder / name, sections)
     path = folder / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    path.write_text(yaml.safe_dump(made), encoding="utf-8")
     return path
 
 
@@ -147,7 +105,7 @@ def free_port() -> int:
 def environment(config: str) -> dict[str, str]:
     """The environment of a launch; FSDP and DeepSpeed are told to take the CPU."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("ACCELERATE_", "PYTEST_"))}
-    paths = [str(ROOT), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    paths = [str(ROOT), str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
     own = {
         "PYTHONPATH": os.pathsep.join(p for p in paths if p),
         "HF_HUB_OFFLINE": "1",

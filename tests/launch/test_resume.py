@@ -85,7 +85,7 @@ def test_a_killed_grpo_run_of_two_processes_keeps_its_prompts_and_losses(
         "max_completion_length": 24,
         "learning_rate": 1e-3,
     }
-    sections = {"training": training, "rewards": [{"name": "digits:Digits"}]}
+    sections = {"training": training, "rewards": [{"name": "chance:Digits"}]}
     recipe = write_recipe(tmp_path, tiny_model_dir, name="two", **sections)
 
     def late() -> bool:

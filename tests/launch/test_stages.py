@@ -17,7 +17,7 @@ GRPO = {
     "max_completion_length": 40,
 }
 # An untrained model answers nothing that can be read; digits it writes by chance.
-DIGITS = [{"name": "digits:Digits"}, {"name": "format"}]
+DIGITS = [{"name": "chance:Digits"}, {"name": "format"}]
 STAGES: dict[str, dict[str, Any]] = {
     # Without Adam, which hides the scale of gradients: their mean and their clipping count.
     "score": {"format": SLOTS, "training": {"optim": "sgd", "learning_rate": 0.5}},

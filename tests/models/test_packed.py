@@ -6,15 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_configs import CONFIGS as DECODERS
+from tiny_configs import SIZES, model_of
 from transformers import (
-    AutoModelForCausalLM,
     BloomConfig,
     Gemma2Config,
     GPT2Config,
-    LlamaConfig,
     MambaConfig,
     MistralConfig,
-    Qwen3Config,
 )
 
 from rank_rl import formats
@@ -33,31 +32,13 @@ GROUPS = [
     ([8], [[17, 18]]),
     ([6, 9, 9, 3, 4, 2, 1], [[30, 31, 33], [50, 51, 52, 53]]),
 ]
-SIZES = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-    "initializer_range": 0.3,  # as decided as a trained model
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
 CONFIGS = {
-    "llama": lambda: LlamaConfig(**SIZES),
-    "qwen3": lambda: Qwen3Config(**SIZES, head_dim=16),
+    "llama": DECODERS["llama"],
+    "qwen3": DECODERS["qwen3"],
     "gpt2": lambda: GPT2Config(
         vocab_size=64, n_embd=32, n_layer=2, n_head=4, initializer_range=0.3, bos_token_id=1
     ),
 }
-
-
-def model_of(config: Any) -> Any:
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        return AutoModelForCausalLM.from_config(config).eval()
 
 
 def alone(model: Any, groups: Any = GROUPS) -> torch.Tensor:

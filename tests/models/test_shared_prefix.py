@@ -7,42 +7,19 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import (
-    AutoModelForCausalLM,
-    Gemma2Config,
-    Gemma3TextConfig,
-    GemmaConfig,
-    LlamaConfig,
-    MistralConfig,
-    Qwen2Config,
-    Qwen3Config,
-)
+from tiny_configs import CONFIGS as DECODERS
+from tiny_configs import HALF, SIZES, gemma3
+from transformers import AutoModelForCausalLM, Gemma2Config, MistralConfig
 from trl.trainer.utils import add_fused_lm_head
 
 from rank_rl.models import shared_prefix
 from rank_rl.models.packed_attention import attending
 from rank_rl.training.shared_pass import SharedPass
 
-SIZES = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-    "initializer_range": 0.3,  # as decided as a trained model
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
 CONFIGS = {
-    "llama": lambda: LlamaConfig(**SIZES),
-    "qwen2": lambda: Qwen2Config(**SIZES),
-    "qwen3": lambda: Qwen3Config(**SIZES, head_dim=16),
-    "gemma": lambda: GemmaConfig(**SIZES, head_dim=8),
+    **DECODERS,
     "gemma2": lambda: Gemma2Config(**SIZES, head_dim=8, sliding_window=32),
-    "gemma3": lambda: Gemma3TextConfig(**SIZES, head_dim=8, sliding_window=32),
+    "gemma3": lambda: gemma3(32),
 }
 FORMS = [(name, "dense") for name in CONFIGS] + [(n, "gather") for n in CONFIGS if n != "gemma2"]
 
@@ -224,12 +201,7 @@ def test_sliding_windows_are_those_of_the_model(kind: str, window: int) -> None:
     config = (
         MistralConfig(**SIZES, sliding_window=window)
         if kind == "mistral"
-        else Gemma3TextConfig(
-            **SIZES,
-            head_dim=8,
-            sliding_window=window,
-            layer_types=["sliding_attention", "full_attention"],
-        )
+        else gemma3(window, layer_types=HALF)
     )
     with torch.random.fork_rng():
         torch.manual_seed(2)

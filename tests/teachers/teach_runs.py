@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from small_recipes import tasks as rows
+
 from rank_rl.records import (
     Candidate,
     Completion,
@@ -23,7 +25,6 @@ from rank_rl.records import (
 from rank_rl.specs import RecipeSpec
 from rank_rl.teachers.units import Answer, Answered, Trail, Unit
 
-COLOURS = ("red", "blue", "green", "grey", "pink", "black")
 # What says how a run went, not what came of it.
 HOW = ("ledger.json", "done.json", "provenance.json")
 KEY = "sk-verysecret-0123456789"
@@ -40,27 +41,6 @@ POINT = {
     "max_tokens": 8,
 }
 FUSION = {"name": "fusion", "params": {"questions": ["point", "list"]}}
-
-
-def rows(count: int, split: str, documents: int = 4) -> list[dict[str, Any]]:
-    """Queries that name a colour; of the documents the one of that colour is relevant."""
-    made = []
-    for number in range(count):
-        colours = [COLOURS[(number + i) % len(COLOURS)] for i in range(documents)]
-        wanted = number % documents
-        made.append(
-            {
-                "qid": f"{split}{number}",
-                "query": f"which house of {split} street {number} is {colours[wanted]}?",
-                "candidates": [
-                    {"docid": f"d{i}", "text": f"the house is {colour}", "score": 4.0 - i}
-                    for i, colour in enumerate(colours)
-                ],
-                "grades": {f"d{wanted}": 1},
-                "split": split,
-            }
-        )
-    return made
 
 
 def collection(folder: Path, lines: Sequence[Mapping[str, Any]] | None = None) -> Path:

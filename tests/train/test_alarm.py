@@ -8,11 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from chance import Share
 from stage_runs import SLOTS, STOPPING, TRAINING, interrupted, learned, records
 from transformers import IntervalStrategy, TrainerControl, TrainerState
 
 from rank_rl.errors import RecipeError
-from rank_rl.records import Completion, Grades, Outcome, View
 from rank_rl.specs import AlarmSpec, RecipeSpec
 from rank_rl.training import common, grpo
 from rank_rl.training.alarm import Alarm, AlarmCallback, Watch, fitting, planned
@@ -245,15 +245,12 @@ def test_an_alarm_cannot_stop_a_run_that_keeps_no_other_weights(recipe: Recipe) 
 # Real runs on the tiny model, with a reward that makes every group flat.
 
 
-class Constant:
+class Constant(Share):
     """Half for every answer."""
 
     name = "constant"
-    bounds = (0.0, 1.0)
 
-    def __call__(
-        self, outcome: Outcome, view: View, grades: Grades, completion: Completion
-    ) -> float:
+    def paid(self, text: str) -> float:
         return 0.5
 
 

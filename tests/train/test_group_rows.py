@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from stage_runs import learned, moved, records
+from stage_runs import learned, moved, records, training
 
 from rank_rl import metrics, rewards
 from rank_rl.data.rows import view_of
@@ -134,14 +134,9 @@ def test_lengths_hold_for_the_longest_order(recipe: Recipe) -> None:
 def run(recipe: Recipe, out: Path, **changes: Any) -> tuple[RecipeSpec, dict[str, Any]]:
     spec = recipe(
         run={"output_dir": str(out)},
-        rewards=[*REWARDS, {"name": "test_rank_credit:Digits"}],
+        rewards=[*REWARDS, {"name": "chance:Digits"}],
         grpo={"group_shuffle": True, **changes},
-        training={
-            "max_steps": 2,
-            "num_generations": 4,
-            "per_device_train_batch_size": 4,
-            "max_completion_length": 40,
-        },
+        training=training(),
     )
     return spec, grpo.run(spec, {})
 

@@ -8,11 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from chance import Letters
+from stage_runs import PATH, STOP, interrupted
+from stage_runs import training as longer
 
 from rank_rl.errors import RecipeError
 from rank_rl.records import Completion, Grades, Outcome, View
@@ -21,19 +25,7 @@ from rank_rl.training import common, flat_groups, grpo_text
 from rank_rl.training.group_trainer import GroupTrainer
 
 Recipe = Callable[..., RecipeSpec]
-
-
-class Letters:
-    """Share of letters: a reward that differs among the answers of an untrained model."""
-
-    name = "letters"
-    bounds = (0.0, 1.0)
-
-    def __call__(
-        self, outcome: Outcome, view: View, grades: Grades, completion: Completion
-    ) -> float:
-        text = completion.text
-        return sum(c.isalpha() for c in text) / max(1, len(text))
+training = partial(longer, max_completion_length=20)
 
 
 class Often(Letters):
@@ -48,32 +40,16 @@ class Often(Letters):
         return float(even) * super().__call__(outcome, view, grades, completion)
 
 
-STOP = {"after": -1}
-
-
 class Stopping(Letters):
     """Interrupts the run after some batches, as a kill would."""
 
     name = "stopping"
 
-    def __call__(
-        self, outcome: Outcome, view: View, grades: Grades, completion: Completion
-    ) -> float:
+    def paid(self, text: str) -> float:
         if STOP["after"] == 0:
             raise KeyboardInterrupt
-        STOP["after"] -= bool(completion.text)  # baselines have none
-        return super().__call__(outcome, view, grades, completion)
-
-
-def training(**changes: Any) -> dict[str, Any]:
-    return {
-        "max_steps": 2,
-        "num_generations": 4,
-        "per_device_train_batch_size": 4,
-        "max_completion_length": 20,
-        "learning_rate": 1e-3,
-        **changes,
-    }
+        STOP["after"] -= bool(text)  # baselines have none
+        return super().paid(text)
 
 
 def spec_of(recipe: Recipe, reward: str = "Letters", **sections: Any) -> RecipeSpec:
@@ -196,12 +172,7 @@ def test_a_killed_run_has_the_losses_of_an_uninterrupted_one(
     grpo_text.run(spec, {})
     whole = curve(spec, "loss", "grad_norm", "entropy")
     assert len(whole) == 6
-    STOP["after"] = 8 if changes else 16  # in step 5
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            grpo_text.run(spec, {})
-    finally:
-        STOP["after"] = -1
+    interrupted(lambda: grpo_text.run(spec, {}), 8 if changes else 16)  # in step 5
     before = common.latest_checkpoint(spec.run.output_dir)
     assert before is not None and "checkpoint-6" not in str(before)
     grpo_text.run(spec, {})
@@ -216,7 +187,7 @@ def test_a_process_killed_outright_goes_on_with_the_same_losses(
     spec = spec_of(recipe, training=arguments)
     file = tmp_path / "grpo.yaml"
     file.write_text(json.dumps(spec.model_dump(mode="json", exclude_unset=True)))
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([PATH, *sys.path])}
     command = [sys.executable, "-m", "rank_rl", "grpo", str(file)]
     out = Path(spec.run.output_dir)
     with subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL) as process:
@@ -354,12 +325,7 @@ def test_dropout_does_not_make_the_check_fail_on_resume(recipe: Recipe) -> None:
     model = {"lora": {"r": 4, "alpha": 64, "dropout": 0.2}}
     arguments = training(max_steps=6, save_steps=3, learning_rate=1e-2)
     spec = spec_of(recipe, "Stopping", training=arguments, model=model)
-    STOP["after"] = 16
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            grpo_text.run(spec, {})
-    finally:
-        STOP["after"] = -1
+    interrupted(lambda: grpo_text.run(spec, {}), 16)
     assert grpo_text.run(spec, {})["metrics"]["shared_prefix"]["pass"] == "gather"
 
 

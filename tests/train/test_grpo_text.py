@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from stage_runs import training
 
 from rank_rl.errors import RecipeError
 from rank_rl.models import loading
-from rank_rl.records import Completion, Grades, Outcome, Prompt, View
+from rank_rl.records import Prompt
 from rank_rl.specs import ModelSpec, RecipeSpec
 from rank_rl.training import common, grpo, grpo_text
 
@@ -21,30 +22,6 @@ REWARDS = [
     {"name": "ndcg", "gate": "format", "gate_min": 1.0},
     {"name": "format", "weight": 0.5},
 ]
-
-
-class Digits:
-    """Share of digits: a reward that an untrained model meets by chance, in every answer."""
-
-    name = "digits"
-    bounds = (0.0, 1.0)
-
-    def __call__(
-        self, outcome: Outcome, view: View, grades: Grades, completion: Completion
-    ) -> float:
-        text = completion.text
-        return sum(c.isdigit() for c in text) / max(1, len(text))
-
-
-def training(**changes: Any) -> dict[str, Any]:
-    return {
-        "max_steps": 2,
-        "num_generations": 4,
-        "per_device_train_batch_size": 4,
-        "max_completion_length": 40,
-        "learning_rate": 1e-3,
-        **changes,
-    }
 
 
 def records(spec: RecipeSpec) -> list[dict[str, Any]]:
@@ -57,7 +34,7 @@ def test_two_steps_move_the_weights_and_log_what_a_reward_needs_beside_it(
     recipe: Recipe, tiny_model_dir: Path, model: dict[str, Any]
 ) -> None:
     # No untrained answer can be read, so a reward for any text makes the groups differ.
-    rewards = [*REWARDS, {"name": "test_grpo_text:Digits"}]
+    rewards = [*REWARDS, {"name": "chance:Digits"}]
     spec = recipe(rewards=rewards, training=training(), model=model)
     summary = grpo.run(spec, {})
     before = loading.load(ModelSpec(name=str(tiny_model_dir))).model.state_dict()
@@ -162,7 +139,7 @@ def advantages(recipe: Recipe, **changes: Any) -> dict[str, Any]:
     """Columns of the completions of one step: rewards, advantages, truncation."""
     import pandas
 
-    rewards = [{"name": "test_grpo_text:Digits"}, {"name": "test_grpo_text:Letters", "weight": 0.1}]
+    rewards = [{"name": "chance:Digits"}, {"name": "chance:Capitals", "weight": 0.1}]
     spec = recipe(
         rewards=rewards,
         grpo={"log_completions": 1},
@@ -172,19 +149,6 @@ def advantages(recipe: Recipe, **changes: Any) -> dict[str, Any]:
     grpo_text.run(spec, {})
     table = pandas.read_parquet(Path(spec.run.output_dir) / "completions")
     return {**table.to_dict("list"), "loss": records(spec)[0]["loss"]}
-
-
-class Letters:
-    """Share of capital letters."""
-
-    name = "letters"
-    bounds = (0.0, 1.0)
-
-    def __call__(
-        self, outcome: Outcome, view: View, grades: Grades, completion: Completion
-    ) -> float:
-        text = completion.text
-        return sum(c.isupper() for c in text) / max(1, len(text))
 
 
 def test_normalise_then_sum_reaches_the_trainer_and_gives_other_advantages(recipe: Recipe) -> None:
@@ -198,7 +162,7 @@ def test_normalise_then_sum_reaches_the_trainer_and_gives_other_advantages(recip
 
     total = torch.tensor(summed["reward"], dtype=torch.float64)
     assert summed["advantage"] == pytest.approx(scaled(total.tolist()).tolist(), abs=1e-4)
-    sums = scaled(apart["rewards/digits"]) + 0.1 * scaled(apart["rewards/letters"])
+    sums = scaled(apart["rewards/digits"]) + 0.1 * scaled(apart["rewards/capitals"])
     assert apart["advantage"] == pytest.approx(scaled(sums.tolist()).tolist(), abs=1e-4)
     change = [abs(a - b) for a, b in zip(summed["advantage"], apart["advantage"], strict=True)]
     assert max(change) > 0.01
@@ -225,7 +189,7 @@ def test_an_easy_reward_is_learned(recipe: Recipe) -> None:
         learning_rate=1e-2,
     )
     spec = recipe(
-        rewards=[{"name": "test_grpo_text:Digits"}],
+        rewards=[{"name": "chance:Digits"}],
         training=changes,
         data={"validation_split": None, "validation": 0.0},
     )

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from stage_runs import STOP, interrupted
+from stage_runs import STOP, in_two_processes, interrupted
+from stage_runs import training as longer
 
 from rank_rl import rewards
 from rank_rl.data.curriculum import Rated, view_key
@@ -25,7 +24,7 @@ from rank_rl.training import common, grpo_text, pass_rates
 Recipe = Callable[..., RecipeSpec]
 ALWAYS, NEVER = ("train1", "train5"), ("train0", "train2", "train3")
 ASKED: list[str] = []
-ROOT = Path(__file__).resolve().parents[2]
+training = partial(longer, max_completion_length=20)
 
 
 class Planted:
@@ -47,17 +46,6 @@ class Planted:
         if view.query.qid in (*ALWAYS, *NEVER):
             return float(view.query.qid in ALWAYS)
         return float(sum(map(ord, completion.text)) % 2)
-
-
-def training(**changes: Any) -> dict[str, Any]:
-    return {
-        "max_steps": 2,
-        "num_generations": 4,
-        "per_device_train_batch_size": 4,
-        "max_completion_length": 20,
-        "disable_tqdm": True,
-        **changes,
-    }
 
 
 def spec_of(recipe: Recipe, **keys: Any) -> RecipeSpec:
@@ -177,19 +165,7 @@ def test_processes_divide_the_work_and_agree(
             "training": {**spec.training, "use_cpu": True},
         }
     )
-    (tmp_path / "spec.json").write_text(two.model_dump_json())
-    (tmp_path / "script.py").write_text(SCRIPT)
-    folders = [str(ROOT), str(ROOT / "tests" / "train")]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*command, str(tmp_path / "script.py"), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(folders), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    parts = [json.loads((tmp_path / f"rank{r}.json").read_text()) for r in (0, 1)]
+    parts = in_two_processes(SCRIPT, two, tmp_path)
     assert parts[0]["kept"] == parts[1]["kept"] == alone
     assert [len(part["asked"]) for part in parts] == [12, 12]
     assert not set(parts[0]["asked"]) & set(parts[1]["asked"])

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from stage_runs import moved, records
+from stage_runs import in_two_processes, moved, records, training
 from test_grpo_slots import ORDERS, SCORES, example, group
 from test_grpo_slots import policy as slot_policy
 
@@ -29,19 +25,7 @@ from rank_rl.training.rank_credit import RankCredit, token_ends
 
 Recipe = Callable[..., RecipeSpec]
 REWARDS = [{"name": "ndcg"}, {"name": "format", "weight": 0.5}]
-ROOT = Path(__file__).resolve().parents[2]
 L3 = 1 / math.log2(3)
-
-
-def training(**changes: Any) -> dict[str, Any]:
-    return {
-        "max_steps": 2,
-        "num_generations": 4,
-        "per_device_train_batch_size": 4,
-        "max_completion_length": 40,
-        "learning_rate": 1e-3,
-        **changes,
-    }
 
 
 class Saying(GroupTrainer):
@@ -201,19 +185,7 @@ def test_a_group_may_be_spread_over_processes(recipe: Recipe, tmp_path: Path) ->
     whole = told(trainer, row)[0].tolist()
     shared = {"rewards": REWARDS, "grpo": {"credit": "rank"}}
     spec = recipe(training=training(per_device_train_batch_size=2, use_cpu=True), **shared)
-    (tmp_path / "spec.json").write_text(spec.model_dump_json())
-    (tmp_path / "script.py").write_text(SCRIPT)
-    folders = [str(ROOT), str(ROOT / "tests" / "train")]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*command, str(tmp_path / "script.py"), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(folders), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    parts = [json.loads((tmp_path / f"rank{r}.json").read_text()) for r in (0, 1)]
+    parts = in_two_processes(SCRIPT, spec, tmp_path)
     for row_values, expected in zip([*parts[0], *parts[1]], whole, strict=True):
         # Each process pads to its own longest completion; behind an answer's end all is 0.
         width = min(len(row_values), len(expected))
@@ -276,22 +248,12 @@ def test_what_an_early_place_earned_is_not_held_for_later_ones(recipe: Recipe) -
     assert gradient_of(trainer, row, lambda place: place > 0) > 1e-2
 
 
-class Digits:
-    """Share of digits: what an untrained model earns by chance in every answer."""
-
-    name = "digits"
-    bounds = (0.0, 1.0)
-
-    def __call__(self, outcome: Any, view: Any, grades: Any, completion: Any) -> float:
-        return sum(c.isdigit() for c in completion.text) / max(1, len(completion.text))
-
-
 @pytest.mark.parametrize("more", [{}, {"group_shuffle": True, "flat_groups": "resample"}])
 def test_two_steps_move_the_weights(
     recipe: Recipe, tiny_model_dir: Path, more: dict[str, Any]
 ) -> None:
     spec = recipe(
-        rewards=[*REWARDS, {"name": "test_rank_credit:Digits"}],
+        rewards=[*REWARDS, {"name": "chance:Digits"}],
         grpo={"credit": "rank", **more},
         training=training(steps_per_generation=2, gradient_accumulation_steps=2),
     )

@@ -13,12 +13,11 @@ from typing import Any
 import pandas
 import pytest
 import yaml
-from stage_runs import SLOTS, TRAINING, records
+from stage_runs import PATH, ROOT, SLOTS, TRAINING, records, training
 
 from rank_rl.specs import RecipeSpec
 
 Recipe = Callable[..., RecipeSpec]
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def launched(stage: str, spec: RecipeSpec) -> dict[str, Any]:
@@ -26,14 +25,13 @@ def launched(stage: str, spec: RecipeSpec) -> dict[str, Any]:
     out = Path(spec.run.output_dir)
     file = out.with_name("recipe.yaml")
     file.write_text(yaml.safe_dump(spec.model_dump(mode="json")))
-    path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])  # for rewards of these tests
     config = str(ROOT / "accelerate_configs" / "ddp.yaml")
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config]
     command += ["--num_processes", "2", "--main_process_port", "0"]
     done = subprocess.run(
         [*command, "-m", "rank_rl", stage, str(file)],
         capture_output=True, text=True, check=False, timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": PATH},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     summary: dict[str, Any] = json.loads((out / "done.json").read_text())["summary"]
@@ -43,8 +41,8 @@ def launched(stage: str, spec: RecipeSpec) -> dict[str, Any]:
 @pytest.mark.slow
 def test_patience_ends_both_processes(recipe: Recipe) -> None:
     # Nothing is learned at a rate of 0, so the second validation is no gain.
-    training = {**TRAINING, "max_steps": 5, "learning_rate": 0.0}
-    spec = recipe(format=SLOTS, eval={"every": 1, "patience": 1}, training=training)
+    settings = {**TRAINING, "max_steps": 5, "learning_rate": 0.0}
+    spec = recipe(format=SLOTS, eval={"every": 1, "patience": 1}, training=settings)
     summary = launched("score", spec)
     assert summary["steps"] == 2
     assert summary["metrics"]["stopped"]["why"].startswith("no gain in ndcg@10 for 1 validations")
@@ -54,12 +52,11 @@ def test_patience_ends_both_processes(recipe: Recipe) -> None:
 @pytest.mark.slow
 def test_an_alarm_ends_both_processes_and_all_their_answers_are_kept(recipe: Recipe) -> None:
     spec = recipe(
-        rewards=[{"name": "format"}, {"name": "test_grpo_text:Digits", "weight": 0.1}],
+        rewards=[{"name": "format"}, {"name": "chance:Digits", "weight": 0.1}],
         grpo={"alarm": {"window": 1, "action": "stop", "flat": None, "truncated": None},
               "log_completions": 1},
         eval={"every": 1, "max_new_tokens": 2},
-        training={"max_steps": 5, "num_generations": 4, "per_device_train_batch_size": 4,
-                  "max_completion_length": 40},
+        training=training(max_steps=5),
     )  # fmt: skip
     summary = launched("grpo", spec)
     assert summary["steps"] == 2

@@ -39,6 +39,7 @@ TEXT = {
     "tokens": "int64",
     "truncated": "bool",
     **_PAID,
+    "trained": "bool",
 }
 SLOTS = {
     **_SHARED,
@@ -54,7 +55,8 @@ class CompletionLog(TrainerCallback):  # type: ignore[misc]
     """Collects the answers of a step that is due and writes them when it ends.
 
     Due are the first step, and the first one with new answers from every multiple of
-    ``grpo.log_completions`` on. ``trainer`` may be set to TRL's: then its advantages are recorded.
+    ``grpo.log_completions`` on. ``trainer`` may be set to a ``GroupTrainer``: then advantages are
+    recorded, and whether an answer is in the loss (not in a flat group that is left out).
     """
 
     def __init__(self, spec: RecipeSpec) -> None:
@@ -121,6 +123,8 @@ class CompletionLog(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Steps are counted as in the training log: by the update that they end with."""
         self.step = state.global_step + 1
+        if self.trainer is not None:
+            self.trainer.advantages_found, self.trainer.trained = [], []
 
     def on_step_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -128,22 +132,17 @@ class CompletionLog(TrainerCallback):  # type: ignore[misc]
         """Write the answers of the step."""
         if not self.rows:
             return
-        known = self._advantages(args.world_size, args.process_index)
         for i, row in enumerate(self.rows):
             row["rank"] = args.process_index
-            row.setdefault("advantage", known[i] if known else None)
+            if self.trainer is not None:
+                row["advantage"] = self.trainer.advantages_found[i]
+                row["trained"] = self.trainer.trained[i]
         own = f".rank{args.process_index}" if args.process_index else ""
         with common.saving(self.folder.parent):
             self.folder.mkdir(parents=True, exist_ok=True)
             write(self.folder / f"step_{self.step:06d}{own}.parquet", self.rows, self.columns)
         self.rows, self._groups = [], {}
         self.next = (self.step // self.every + 1) * self.every
-
-    def _advantages(self, processes: int, rank: int) -> Sequence[float] | None:
-        """TRL's advantages of the rows; None where it has those of other completions."""
-        logged = list(getattr(self.trainer, "_logs", {}).get("advantages", ()))
-        count = len(self.rows)
-        return logged[rank * count :][:count] if len(logged) == count * processes else None
 
 
 def write(path: Path, rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> None:

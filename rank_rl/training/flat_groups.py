@@ -168,9 +168,14 @@ class FlatGroups:
             trainer: a ``GroupTrainer``, whose groups are whole on every process.
             batch: its rows on this process.
         """
-        if self.policy == "keep" or not trainer.model.training:
+        if not trainer.model.training:
+            return batch
+        size = trainer.num_generations
+        if self.policy == "keep":
+            trainer.trained += [True] * len(batch["completion_ids"])
             return batch
         flats = spotted(trainer)
+        trainer.trained += (~flats).repeat_interleave(size).tolist()
         for attempt in range(1, self.tries + 1 if self.policy == "resample" else 1):
             wanted = int(trainer.accelerator.gather(flats.sum()[None]).max())
             if not wanted:
@@ -178,8 +183,9 @@ class FlatGroups:
             other = trainer.answer_others(wanted, attempt)
             varied = (~spotted(trainer)).nonzero()[:, 0].tolist()
             places = dict(zip(flats.nonzero()[:, 0].tolist(), varied, strict=False))
-            pad = trainer.processing_class.pad_token_id
-            batch = merged(batch, other, places, trainer.num_generations, pad)
+            taken = set(places.values())
+            trainer.trained += [group in taken for group in range(wanted) for _ in range(size)]
+            batch = merged(batch, other, places, size, trainer.processing_class.pad_token_id)
             flats[list(places)] = False
         return self._dropped(trainer, batch, flats)
 

@@ -8,6 +8,7 @@ it is marked as not the model's own, so that it is not trained.
 
 from __future__ import annotations
 
+import bisect
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,11 +48,18 @@ class Ending:
         return closed(self.tokens, ids, self.stop)
 
     def finish(self, ids: list[int]) -> tuple[list[int], list[int]]:
-        """An answer with its end token, and 1 for each token that the model wrote itself."""
-        own = [1] * len(ids)
-        if ids[-1] not in self.eos and self.closed(ids):
-            return [*ids, self.eos[0]], [*own, 0]
-        return ids, own
+        """An answer up to where it closes, with its end token; 1 for each token of the model's own.
+
+        Engines that do not stop there write on; what follows is cut, unless it is the end token.
+        """
+        size = bisect.bisect_left(range(len(ids) + 1), True, key=lambda n: self._holds(ids[:n]))
+        if size > len(ids) or (size == len(ids) - 1 and ids[-1] in self.eos):
+            return ids, [1] * len(ids)
+        return [*ids[:size], self.eos[0]], [1] * size + [0]
+
+    def _holds(self, ids: list[int]) -> bool:
+        text = self.tokens.decode(ids)
+        return any(stop in text for stop in self.stop)
 
 
 def supported(settings: Mapping[str, Any]) -> bool:

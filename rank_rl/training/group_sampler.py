@@ -80,13 +80,19 @@ class GroupSampler(GRPOTrainer):  # type: ignore[misc]
             with self._generating() as model:
                 answers = self._draw(model, prompt_ids)
             if answers is not None:
-                finished = [self.ending.finish(ids) for ids in answers]
-                self.own_tokens = [own for _, own in finished]
-                return [ids for ids, _ in finished], None
-        found: tuple[list[list[int]], Any] = super()._generate_single_turn(
-            prompt_ids, images, *args, **kwargs
-        )
-        return found
+                return self._finished(answers), None
+        answers, logprobs = super()._generate_single_turn(prompt_ids, images, *args, **kwargs)
+        finished = self._finished(answers)
+        if logprobs is not None:  # an end token put behind an answer is masked, so any value does
+            pairs = zip(logprobs, finished, strict=True)
+            logprobs = [[*known, 0.0][: len(ids)] for known, ids in pairs]
+        return finished, logprobs
+
+    def _finished(self, answers: Sequence[list[int]]) -> list[list[int]]:
+        """Answers up to where they close; which tokens are the model's own is kept."""
+        finished = [self.ending.finish(ids) for ids in answers]
+        self.own_tokens = [own for _, own in finished]
+        return [ids for ids, _ in finished]
 
     def _draw(self, model: Any, prompts: Sequence[Sequence[int]]) -> list[list[int]] | None:
         """Answers to the prompts of this process, or None where shared decoding is not exact."""

@@ -53,6 +53,9 @@ class GroupTrainer(GroupSampler):
         super().__init__(ending=ending, share=share, **arguments)
         self.flat = flat or FlatGroups()
         self.rewards_found: torch.Tensor | None = None
+        # Of the answers scored in this step: advantage, and whether the loss sees it.
+        self.advantages_found: list[float] = []
+        self.trained: list[bool] = []
         self.flat.check(self.args)
         exact = not (self.args.bf16 or self.args.fp16) and self.model.dtype == torch.float32
         self.shared_pass = SharedPass(self._stock, exact=exact) if share else None
@@ -153,8 +156,10 @@ class GroupTrainer(GroupSampler):
         if self.variants is not None:
             inputs = self.variants(inputs, self.places(len(inputs)))
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        if self.credit is not None and self.model.training:
-            batch["advantages"] = self.credit(self, inputs, batch)
+        if self.model.training:
+            self.advantages_found += batch["advantages"].tolist()
+            if self.credit is not None:
+                batch["advantages"] = self.credit(self, inputs, batch)
         return batch
 
     # Batches

@@ -176,34 +176,22 @@ def seen(*totals: float) -> Seen:
     )
 
 
-def step(log: CompletionLog, number: int, batch: Seen, rank: int = 0, world: int = 1) -> None:
-    args, control = SimpleNamespace(process_index=rank, world_size=world), TrainerControl()
+def step(log: CompletionLog, number: int, batch: Seen, rank: int = 0) -> None:
+    args, control = SimpleNamespace(process_index=rank), TrainerControl()
     log.on_step_begin(args, TrainerState(global_step=number - 1), control)
     log.see(batch)
     log.on_step_end(args, TrainerState(global_step=number), control)
 
 
-def test_each_process_writes_its_own_rows_with_its_own_advantages(recipe: Recipe) -> None:
+def test_each_process_writes_its_own_rows(recipe: Recipe) -> None:
     spec = recipe(rewards=[{"name": "ndcg"}], grpo={"log_completions": 1})
     Path(spec.run.output_dir).mkdir()
-    trl = SimpleNamespace(_logs={"advantages": [0.1, 0.2, 0.3, 0.4]})
     for rank in (0, 1):
-        log = CompletionLog(spec)
-        log.trainer = trl
-        step(log, 1, seen(0.5, 1.0), rank, world=2)
+        step(CompletionLog(spec), 1, seen(0.5, 1.0), rank)
     assert files(spec) == ["step_000001.parquet", "step_000001.rank1.parquet"]
-    assert table(spec)[["rank", "advantage"]].values.tolist() == [
-        [0, 0.1], [0, 0.2], [1, 0.3], [1, 0.4]
+    assert table(spec)[["rank", "reward"]].values.tolist() == [
+        [0, 0.5], [0, 1.0], [1, 0.5], [1, 1.0]
     ]  # fmt: skip
-
-
-def test_advantages_of_other_completions_are_not_taken(recipe: Recipe) -> None:
-    spec = recipe(rewards=[{"name": "ndcg"}], grpo={"log_completions": 1})
-    Path(spec.run.output_dir).mkdir()
-    log = CompletionLog(spec)
-    log.trainer = SimpleNamespace(_logs={"advantages": [0.1, 0.2, 0.3]})
-    step(log, 1, seen(0.5, 1.0))
-    assert table(spec)["advantage"].isna().all()
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(recipe: Recipe) -> None:

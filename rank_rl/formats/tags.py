@@ -17,7 +17,6 @@ from itertools import pairwise
 _TAG = re.compile(r"[<＜]\s{0,3}(/?)\s{0,3}(think|answer)\s{0,3}[>＞]", re.I | re.A)
 _TAG_ASCII = re.compile(r"<\s{0,3}(/?)\s{0,3}(think|answer)\s{0,3}[>＞]", re.I | re.A)
 _ORDER = ["think", "/think", "answer", "/answer"]
-_EXACT = ["<think>", "</think>", "<answer>", "</answer>"]
 
 # What can be wrong about tags; no other part of a format uses these names beside tags.
 ISSUES: frozenset[str] = frozenset(
@@ -73,7 +72,7 @@ class _Block:
 
 def has_tags(text: str) -> bool:
     """Whether any think or answer tag, however spelled, occurs."""
-    return _tag(text).search(text) is not None
+    return ("<" in text or "＜" in text) and _tag(text).search(text) is not None
 
 
 def harmless(text: str) -> str:
@@ -89,25 +88,23 @@ def _tag(text: str) -> re.Pattern[str]:
 def split(text: str, prefill: str = "") -> Tagged:
     """Take a completion apart; ``issues`` is empty only when both tags are right and there once."""
     whole = prefill + text
-    found = list(_tag(whole).finditer(whole))
-    return _faultless(whole, found) or _general(whole, found)
+    return _faultless(whole) or _general(whole, list(_tag(whole).finditer(whole)))
 
 
-def _faultless(whole: str, found: Sequence[re.Match[str]]) -> Tagged | None:
-    """What ``_general`` makes of a text that kept every rule, None for any other text."""
-    if [m[0] for m in found] != _EXACT:
+def _faultless(whole: str) -> Tagged | None:
+    """What ``_general`` makes of a text with four tags and no other bracket; None for others."""
+    if whole.count("<") != 4 or "＜" in whole:
         return None
-    think, closed, answer, end = found
-    outside = (whole[: think.start()], whole[closed.end() : answer.start()], whole[end.end() :])
-    if any(map(str.strip, outside)):
+    before, opened, rest = whole.partition("<think>")
+    reasoning, closed, rest = rest.partition("</think>")
+    between, begun, rest = rest.partition("<answer>")
+    answer, ended, after = rest.partition("</answer>")
+    if not (opened and closed and begun and ended):
         return None
-    return Tagged(
-        reasoning=whole[think.end() : closed.start()].strip(),
-        answer=whole[answer.end() : end.start()],
-        issues=(),
-        start=answer.end(),
-        marked=True,
-    )
+    if before.strip() or between.strip() or after.strip():
+        return None
+    start = len(whole) - len(answer) - len(ended) - len(after)
+    return Tagged(reasoning=reasoning.strip(), answer=answer, issues=(), start=start, marked=True)
 
 
 def _general(whole: str, found: Sequence[re.Match[str]]) -> Tagged:

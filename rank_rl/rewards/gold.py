@@ -8,7 +8,7 @@ before them, done. It holds for one view and must not be changed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 from rank_rl import metrics
@@ -107,13 +107,9 @@ class Gold(dict[str, int]):
         """Grades of the documents shown, best first, those of tied documents together."""
         self._turn_to(outcome)
         if not self._tiers and isinstance(outcome.answer, Scores):
-            given: Mapping[str, float] = outcome.answer.values
             tied: dict[float, list[int]] = {}
-            for docid, grade in self.graded.items():
-                score = given.get(docid, -math.inf)
-                # Of all numbers only NaN differs from itself; it comes last, as in ``clean``.
-                if score != score:
-                    score = -math.inf
+            scores = self._scores(outcome.answer)
+            for score, grade in zip(scores, self.graded.values(), strict=True):
                 if score in tied:
                     tied[score].append(grade)
                 else:
@@ -122,6 +118,14 @@ class Gold(dict[str, int]):
         elif not self._tiers:
             self._tiers = [[self.graded[d]] for d in self.order(outcome)]
         return self._tiers
+
+    def _scores(self, answer: Scores) -> list[float]:
+        """Score of each document shown; missing and NaN ones come last, as in ``clean``."""
+        given, last = answer.values, -math.inf
+        found = [given.get(docid, last) for docid in self.graded]
+        # Of all numbers only NaN differs from itself, and a sum of finite ones and -inf is none.
+        total = sum(found)
+        return found if total == total else [s if s == s else last for s in found]
 
     def _measured(self, outcome: Outcome, k: int) -> float:
         if not isinstance(outcome.answer, Scores):

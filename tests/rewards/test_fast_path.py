@@ -115,7 +115,7 @@ def general_parsers(monkeypatch):
     """Switches the short paths of the parsers off, so that the general ones read every text."""
 
     def switch() -> None:
-        monkeypatch.setattr(tags, "_faultless", lambda whole, found: None)
+        monkeypatch.setattr(tags, "_faultless", lambda whole: None)
         monkeypatch.setattr(lists, "_faultless", lambda plain: None)
         monkeypatch.setattr(objects, "_faultless", lambda plain, keys, maximum: None)
 

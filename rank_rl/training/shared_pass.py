@@ -18,7 +18,7 @@ from accelerate.utils import broadcast_object_list
 
 from rank_rl.models import shared_prefix
 from rank_rl.models.loading import evaluating
-from rank_rl.models.packed_attention import Attention, attending, forms
+from rank_rl.models.packed_attention import Attention, attending, forms, half_tolerance
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +35,6 @@ _ANSWERS = ([30, 31, 33, 8], [40, 7, 0, 0], [8, 0, 0, 0], [30, 31, 33, 8], [42, 
 _ROUNDING = 1e-6  # of fp32 sums, beside their size
 # Errors beside what the prompt changes; a wrong position or a neighbour that is seen gives about 1.
 _TOLERANCE = 0.01
-_MOST = 0.5
 
 
 class SharedPass:
@@ -129,7 +128,7 @@ class SharedPass:
             if not self.exact:  # in bf16 three columns of padding alone move values by a tenth
                 wide, seen = (torch.nn.functional.pad(x, (3, 0)) for x in (ids, mask))
                 noise = _error(self.stock(model, wide, seen, kept, entropy), wanted)
-                allowed = max(_TOLERANCE, min(_MOST, 3 * noise))
+                allowed = half_tolerance(noise)
             for attention in forms(device.type):
                 try:
                     got = self._run(model, shared, attention)

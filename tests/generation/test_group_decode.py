@@ -52,6 +52,27 @@ def test_logits_of_rows_that_come_and_go_are_those_of_separate_passes(name: str)
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("half", ["weights", "autocast"])
+@pytest.mark.parametrize("name", DECODERS)
+@torch.no_grad()
+def test_rounding_to_half_precision_is_no_disagreement_but_a_wrong_position_is(
+    name: str, half: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of(DECODERS[name]())
+    if half == "weights":
+        model = model.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16, enabled=half == "autocast"):
+        assert agrees(model)
+        advance = GroupDecoder.advance
+
+        def late(self: GroupDecoder, tokens: torch.Tensor) -> None:
+            self.sizes = [size + 1 for size in self.sizes]
+            advance(self, tokens)
+
+        monkeypatch.setattr(GroupDecoder, "advance", late)
+        assert not agrees(model)
+
+
 def test_draws_depend_on_seed_and_prompt_not_on_the_batch() -> None:
     model = model_of(CONFIGS["llama"]())
     rows = [Row(prompt=p, seed=10 + i) for i, p in enumerate(OWNERS)]

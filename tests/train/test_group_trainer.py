@@ -208,6 +208,12 @@ def test_a_process_killed_outright_goes_on_with_the_same_losses(
     assert resumed == [(r["loss"], r["grad_norm"], r["reward"]) for r in rows]
 
 
+def test_prompts_are_shared_under_mixed_precision(recipe: Recipe) -> None:
+    found = grpo_text.run(spec_of(recipe, training=training(bf16=True, max_steps=1)), {})
+    shared = found["metrics"]["shared_prefix"]
+    assert shared["generation"] and shared["pass"] is not None
+
+
 @pytest.mark.parametrize("share", ["auto", "off"])
 def test_an_answer_that_closes_ends_there_and_its_end_token_is_not_trained(
     recipe: Recipe, batches: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, share: str

@@ -155,8 +155,10 @@ def write(found: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
         family: {name: {"runs": runs, "summary": summary(runs)} for name, runs in arms.items()}
         for family, arms in found.items()
     }
-    content = {"benchmark": "grpo_curves", **machine(), "families": families}
     path = ROOT / "results" / "grpo_curves.json"
+    if path.is_file():  # families that were not asked for stay
+        families = {**json.loads(path.read_text(encoding="utf-8"))["families"], **families}
+    content = {"benchmark": "grpo_curves", **machine(), "families": families}
     path.write_text(json.dumps(content) + "\n", encoding="utf-8")
     for family, arms in families.items():
         plot(family, arms)

@@ -9,7 +9,7 @@ group does not fit the memory as one micro-batch gets halves of it, as a user wo
     python benchmarks/grpo_step.py --model small --prompts 256 1024 4096 --groups 4 8 16 32
 
 Writes results/grpo_step_<name>.json after every cell; cells in it that were run with the same
-settings are not run again. Times are seconds, the best of the steps of an arm.
+settings and versions are not run again. Times are seconds, the best of the steps of an arm.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def main() -> None:
     out = ROOT / "results" / f"grpo_step_{given.name}.json"
     settings = {k: v for k, v in vars(given).items() if k not in ("worker", "prompts", "groups")}
     known = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
-    cells = known["cells"] if known.get("settings") == settings else []
+    same = known.get("settings") == settings and machine().items() <= known.items()
+    cells = [c for c in known["cells"] if "ratio" in c] if same else []
     for prompt in given.prompts:
         for group in given.groups:
             if any((c["prompt"], c["group"]) == (prompt, group) for c in cells):

@@ -44,8 +44,8 @@ class Call:
 def adapted(attend: Attend) -> Callable[..., tuple[torch.Tensor, None]]:
     """``attend`` in the calling convention of transformers, without weights.
 
-    What it returns raises TypeError where a model caps its scores or adds sinks or biases to them:
-    such options would be lost.
+    What it returns raises TypeError where a model caps its scores or adds sinks or biases to them,
+    which would be lost, and where it does not pass on the layout that its forward was given.
     """
 
     def attention(
@@ -59,6 +59,8 @@ def adapted(attend: Attend) -> Callable[..., tuple[torch.Tensor, None]]:
         for name in ("softcap", "s_aux", "position_bias"):
             if options.get(name) is not None:
                 raise TypeError(f"attention with {name}")
+        if "layout" not in options:
+            raise TypeError("attention without the layout of its sequence")
         call = Call(
             layer=getattr(module, "layer_idx", None),
             query=query,

@@ -249,7 +249,7 @@ def relative_error(got: torch.Tensor, wanted: torch.Tensor) -> float:
 def tolerance(model: Any, rows: Sequence[Sequence[int]], wanted: torch.Tensor) -> float:
     """Greatest relative error of another way to compute ``alone(model, rows)``.
 
-    0.01 where the model computes in fp32. In half precision 0.35, or three times what three columns
+    0.01 where the model computes in fp32. In half precision 0.3, or three times what three columns
     of padding change, which mean nothing, but at most 0.5: under bf16 autocast a pass of SmolLM2
     is off by up to 0.17 from its own in fp32, and by 0.2 from shared decoding.
     """
@@ -260,14 +260,14 @@ def tolerance(model: Any, rows: Sequence[Sequence[int]], wanted: torch.Tensor) -
         return 0.01
     try:
         noise = relative_error(alone(model, rows, padding=3), wanted)
-    except TypeError:  # a model that is told no positions, so that nothing can be packed
-        return 0.35
+    except (TypeError, RuntimeError, ValueError):  # as of models that are told no positions
+        return 0.3
     return half_tolerance(noise)
 
 
 def half_tolerance(noise: float) -> float:
     """Greatest relative error in half precision, given what padding changes."""
-    return max(0.35, min(0.5, 3 * noise))
+    return max(0.3, min(0.5, 3 * noise))
 
 
 def alone(model: Any, rows: Sequence[Sequence[int]], padding: int = 0) -> torch.Tensor:

@@ -123,6 +123,7 @@ class CompletionLog(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Steps are counted as in the training log: by the update that they end with."""
         self.step = state.global_step + 1
+        self.rows, self._groups = [], {}
         if self.trainer is not None:
             self.trainer.advantages_found, self.trainer.trained = [], []
 

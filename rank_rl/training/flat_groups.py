@@ -52,14 +52,16 @@ def spotted(trainer: Any) -> torch.Tensor:
 def others(trainer: Any, groups: int, attempt: int) -> list[Any]:
     """Rows of ``groups`` other training prompts for this process, each once an answer.
 
-    Drawn from the seed; where rows have an order of difficulty, from those that it has come to.
+    Drawn from the seed; where rows have an order of difficulty, from those that it has come to or
+    comes to within four steps.
     """
     count, processes = len(trainer.train_dataset), trainer.accelerator.num_processes
-    state, wanted = trainer.state, groups * processes
+    state, args, wanted = trainer.state, trainer.args, groups * processes
     if not trainer.shuffle_dataset:
-        batch = trainer.args.generation_batch_size // trainer.num_generations
-        count = min(count, round((state.epoch or 0) * count) + batch)
-    rng = seeds.rng(trainer.args.seed, "resample", state.global_step, trainer._step, attempt)
+        answers = args.per_device_train_batch_size * args.gradient_accumulation_steps * processes
+        step = max(args.generation_batch_size, answers) // trainer.num_generations
+        count = min(count, round((state.epoch or 0) * count) + 4 * step)
+    rng = seeds.rng(args.seed, "resample", state.global_step, trainer._step, attempt)
     drawn = (
         rng.sample(range(count), wanted) if wanted <= count else rng.choices(range(count), k=wanted)
     )
@@ -114,6 +116,11 @@ def merged(batch: Batch, other: Batch, places: Mapping[int, int], size: int, pad
             old[mine] = new[theirs : theirs + size]
         made[name] = old
     return made
+
+
+def _with_tokens(batch: Batch) -> torch.Tensor:
+    """(B,) whether any token of an answer is trained; truncated ones may be masked."""
+    return batch["completion_mask"].any(1)
 
 
 def _widened(
@@ -191,10 +198,10 @@ class FlatGroups:
             return batch
         size = trainer.num_generations
         if self.policy == "keep":
-            trainer.trained += [True] * len(batch["completion_ids"])
+            trainer.trained += _with_tokens(batch).tolist()
             return batch
         flats = spotted(trainer)
-        trainer.trained += (~flats).repeat_interleave(size).tolist()
+        trainer.trained += (~flats.repeat_interleave(size) & _with_tokens(batch)).tolist()
         for attempt in range(1, self.tries + 1 if self.policy == "resample" else 1):
             wanted = int(trainer.accelerator.gather(flats.sum()[None]).max())
             if not wanted:
@@ -202,8 +209,10 @@ class FlatGroups:
             other = trainer.answer_others(wanted, attempt)
             varied = (~spotted(trainer)).nonzero()[:, 0].tolist()
             places = dict(zip(flats.nonzero()[:, 0].tolist(), varied, strict=False))
-            taken = set(places.values())
-            trainer.trained += [group in taken for group in range(wanted) for _ in range(size)]
+            taken = torch.zeros_like(_with_tokens(other))
+            for group in places.values():
+                taken[group * size :][:size] = True
+            trainer.trained += (taken & _with_tokens(other)).tolist()
             batch = merged(batch, other, places, size, trainer.processing_class.pad_token_id)
             flats[list(places)] = False
         return self._dropped(trainer, batch, flats)

@@ -108,11 +108,16 @@ class GroupSampler(GRPOTrainer):  # type: ignore[misc]
         return group_generation.generate(
             model,
             prompts,
-            [(self.state.global_step, self.attempt, p) for p in self.places(len(prompts))],
+            [(*self._moment(), place) for place in self.places(len(prompts))],
             seed=self.args.seed,
             settings=self.generation_kwargs,
             ending=self.ending,
         )
+
+    def _moment(self) -> tuple[int, ...]:
+        """What tells the draws for a prompt apart that is answered again."""
+        again = (self.attempt, self._step) if self.attempt else (0,)
+        return (self.state.global_step, *again)
 
     def places(self, count: int) -> list[int]:
         """Place in its group of each of this process's rows."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_configs import CONFIGS as DECODERS
 from tiny_configs import HALF, SIZES, gemma3, model_of
-from transformers import BloomConfig, Gemma2Config, MistralConfig
+from transformers import BloomConfig, Gemma2Config, MistralConfig, StableLmConfig
 
 from rank_rl.generation.group_decode import Drawing, GroupDecoder, Row, agrees, decode
 
@@ -51,7 +51,6 @@ def test_logits_of_rows_that_come_and_go_are_those_of_separate_passes(name: str)
     assert decoder.alive == [0, 5]
 
 
-@torch.no_grad()
 @pytest.mark.parametrize("half", ["weights", "autocast"])
 @pytest.mark.parametrize("name", DECODERS)
 @torch.no_grad()
@@ -63,16 +62,17 @@ def test_rounding_to_half_precision_is_no_disagreement_but_a_wrong_position_is(
         model = model.bfloat16()
     with torch.autocast("cpu", torch.bfloat16, enabled=half == "autocast"):
         assert agrees(model)
-        advance = GroupDecoder.advance
+        begin = GroupDecoder.__init__
 
-        def late(self: GroupDecoder, tokens: torch.Tensor) -> None:
+        def late(self: GroupDecoder, *arguments: Any) -> None:
+            begin(self, *arguments)
             self.sizes = [size + 1 for size in self.sizes]
-            advance(self, tokens)
 
-        monkeypatch.setattr(GroupDecoder, "advance", late)
+        monkeypatch.setattr(GroupDecoder, "__init__", late)
         assert not agrees(model)
 
 
+@torch.no_grad()
 def test_draws_depend_on_seed_and_prompt_not_on_the_batch() -> None:
     model = model_of(CONFIGS["llama"]())
     rows = [Row(prompt=p, seed=10 + i) for i, p in enumerate(OWNERS)]
@@ -123,8 +123,9 @@ def test_tokens_are_drawn_with_their_probabilities() -> None:
     [
         Gemma2Config(**SIZES, head_dim=8, attn_logit_softcapping=5.0),
         BloomConfig(vocab_size=64, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.3),
+        StableLmConfig(**SIZES),
     ],
-    ids=["capped scores", "no attention of its own kind"],
+    ids=["capped scores", "no attention of its own kind", "layout not passed on"],
 )
 @torch.no_grad()
 def test_models_that_it_does_not_fit_are_told(config: Any) -> None:

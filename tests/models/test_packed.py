@@ -14,6 +14,7 @@ from transformers import (
     GPT2Config,
     MambaConfig,
     MistralConfig,
+    StableLmConfig,
 )
 
 from rank_rl import formats
@@ -154,6 +155,10 @@ def test_soft_caps_leave_the_dense_form():
         for layer in model.model.layers:
             layer.self_attn.attn_logit_softcapping = None
         assert (alone(model) - packed).abs().max() > 0.1  # the cap was at work
+
+
+def test_a_model_that_does_not_pass_the_layout_on_is_packed_by_a_mask():
+    assert choose(model_of(StableLmConfig(**SIZES))) == "dense"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,13 @@ import torch
 from peft import LoraConfig, get_peft_model
 from tiny_configs import CONFIGS as DECODERS
 from tiny_configs import HALF, SIZES, gemma3
-from transformers import AutoModelForCausalLM, Gemma2Config, MistralConfig
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    Gemma2Config,
+    MistralConfig,
+    StableLmConfig,
+)
 from trl.trainer.utils import add_fused_lm_head
 
 from rank_rl.models import shared_prefix
@@ -183,10 +189,15 @@ def test_a_pass_that_is_wrong_is_refused(exact: bool, monkeypatch: pytest.Monkey
             assert SharedPass(stock, exact=exact).choose(model) is None
 
 
+def test_a_model_that_does_not_pass_the_layout_on_is_packed_by_a_mask() -> None:
+    model = AutoModelForCausalLM.from_config(StableLmConfig(**SIZES))
+    add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+    shared = SharedPass(stock, exact=True)
+    assert shared(model, *batch(), KEPT) is not None and shared.attention == "dense"
+
+
 def test_a_model_with_another_attention_gets_the_ordinary_pass() -> None:
     """Positions counted from the mask: packed segments would be placed behind one another."""
-    from transformers import BloomConfig
-
     model = AutoModelForCausalLM.from_config(
         BloomConfig(vocab_size=64, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.3)
     )

@@ -81,6 +81,17 @@ def test_by_default_nothing_is_written(recipe: Recipe) -> None:
     assert not (Path(spec.run.output_dir) / "completions").exists()
 
 
+def test_answers_that_are_cut_short_are_not_trained_where_they_are_masked(recipe: Recipe) -> None:
+    spec = recipe(
+        rewards=[{"name": "format"}],
+        grpo={"log_completions": 1},
+        training={**TEXTS, "max_completion_length": 20, "mask_truncated_completions": True},
+    )
+    grpo.run(spec, {})
+    rows = table(spec)
+    assert rows["truncated"].any() and (rows["trained"] == ~rows["truncated"].astype(bool)).all()
+
+
 @pytest.mark.parametrize("action", ["plackett_luce", "labels"])
 def test_orders_and_labels_drawn_from_slots(recipe: Recipe, action: str) -> None:
     spec = recipe(

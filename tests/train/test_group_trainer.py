@@ -294,17 +294,22 @@ def test_flat_groups_are_replaced_by_others(recipe: Recipe, batches: list[dict[s
 
 
 @pytest.mark.parametrize(
-    ("shuffled", "epoch", "reached"), [(True, 0.0, 40), (False, 0.0, 2), (False, 0.25, 12)]
+    ("shuffled", "epoch", "reached"), [(True, 0.0, 40), (False, 0.0, 8), (False, 0.25, 18)]
 )
 def test_other_prompts_are_none_that_an_order_of_difficulty_has_not_come_to(
     shuffled: bool, epoch: float, reached: int
 ) -> None:
-    """40 rows, 2 groups a batch."""
+    """40 rows, 2 groups a step."""
     trainer = SimpleNamespace(
         train_dataset=[{"row": i} for i in range(40)],
         accelerator=SimpleNamespace(num_processes=2, process_index=1),
         state=SimpleNamespace(epoch=epoch, global_step=3),
-        args=SimpleNamespace(generation_batch_size=8, seed=7),
+        args=SimpleNamespace(
+            generation_batch_size=8,
+            per_device_train_batch_size=2,
+            gradient_accumulation_steps=2,
+            seed=7,
+        ),
         num_generations=4,
         shuffle_dataset=shuffled,
         _step=3,

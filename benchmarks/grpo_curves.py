@@ -156,8 +156,10 @@ def write(found: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
         for family, arms in found.items()
     }
     path = ROOT / "results" / "grpo_curves.json"
-    if path.is_file():  # families that were not asked for stay
-        families = {**json.loads(path.read_text(encoding="utf-8"))["families"], **families}
+    if path.is_file():  # arms that were not asked for stay
+        known = json.loads(path.read_text(encoding="utf-8"))["families"]
+        for family in known:
+            families[family] = {**known[family], **families.get(family, {})}
     content = {"benchmark": "grpo_curves", **machine(), "families": families}
     path.write_text(json.dumps(content) + "\n", encoding="utf-8")
     for family, arms in families.items():

@@ -51,11 +51,11 @@ FAMILIES: dict[str, tuple[list[tuple[str, str]], dict[str, list[str]]]] = {
 }
 HEAD = """# GRPO, one setting at a time: what was measured
 
-Written by `benchmarks/grpo_curves.py` from `results/grpo_curves.json`. Validation is nDCG@10 with
-unreadable answers at 0, on questions that share no relevant fact with the training ones; training
-reward and share of flat groups are those of the last six steps. ± is the standard error over seeds
-(0 where a start has no chance in it). What it means is said beside the
-[recipes](../recipes/grpo_ablations/README.md).
+Written by `benchmarks/grpo_curves.py` from `results/grpo_curves.json`. First stage, start and end
+are nDCG@10 (unreadable answers at 0) on validation questions, which the seed draws and which share
+no relevant fact with the training ones; training reward and share of flat groups are those of the
+last six steps. ± is the standard error over seeds; differences are paired by seed. What it means is
+said beside the [recipes](../recipes/grpo_ablations/README.md).
 
 """
 LOGGED = (
@@ -144,22 +144,23 @@ def read(out: Path) -> dict[str, Any]:
     lines = (out / "training_log.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
     curves = {n: [[r["step"], r[n]] for r in records if r.get(n) is not None] for n in LOGGED}
-    recipe = json.loads((out / "done.json").read_text(encoding="utf-8"))
-    return {"curves": curves, "done": recipe}
+    done = (out / "done.json").read_text(encoding="utf-8").replace(f"{ROOT}/", "")
+    return {"curves": curves, "done": json.loads(done)}
 
 
 def write(found: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
     from grpo_step import machine  # beside this file
 
-    families = {
+    families: dict[str, dict[str, Any]] = {
         family: {name: {"runs": runs, "summary": summary(runs)} for name, runs in arms.items()}
         for family, arms in found.items()
     }
     path = ROOT / "results" / "grpo_curves.json"
     if path.is_file():  # arms that were not asked for stay
         known = json.loads(path.read_text(encoding="utf-8"))["families"]
-        for family in known:
-            families[family] = {**known[family], **families.get(family, {})}
+        every = {family: {**known.get(family, {}), **families.get(family, {})}
+                 for family in FAMILIES}  # fmt: skip
+        families = {family: arms for family, arms in every.items() if arms}
     content = {"benchmark": "grpo_curves", **machine(), "families": families}
     path.write_text(json.dumps(content) + "\n", encoding="utf-8")
     for family, arms in families.items():
@@ -186,18 +187,19 @@ def table(family: str, arms: dict[str, Any]) -> str:
     """The arms of a family in Markdown, with differences from the first, paired by seed."""
     lines = [f"## {family}\n", f"![curves](grpo_curves_{family}.svg)\n"]
     lines += [
-        "| arm | seeds | validation, start | end | end - first arm | training reward | flat |"
+        "| arm | seeds | first stage | start | end | end - first arm | training reward | flat |"
     ]
-    lines += ["|---|---|---|---|---|---|---|"]
+    lines += ["|---|---|---|---|---|---|---|---|"]
     first = list(arms.values())[0]["runs"]
     for arm, content in arms.items():
         runs = content["runs"]
         begin, end = ([run["curves"]["eval_selection"][at][1] for run in runs] for at in (0, -1))
+        stage = [run["curves"]["eval_first_stage"][0][1] for run in runs]
         known = {run["seed"]: run["curves"]["eval_selection"][-1][1] for run in first}
         change = [
             v - known[r["seed"]] for v, r in zip(end, runs, strict=True) if r["seed"] in known
         ]
-        cells = [arm, str(len(runs)), _shown(begin), _shown(end)]
+        cells = [arm, str(len(runs)), _shown(stage), _shown(begin), _shown(end)]
         cells += ["" if runs is first else _shown(change, sign="+")]
         cells += [_late(runs, "reward"), _late(runs, "ranking/flat_groups")]
         lines.append(f"| {' | '.join(cells)} |")

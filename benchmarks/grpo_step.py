@@ -28,7 +28,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 ARMS = ("stock", "shared")
-# A decoder of 19 million parameters (13 of them embeddings), for grids that a larger one makes long.
+# A decoder of 19 million parameters (13 of them embeddings), for grids that take a larger one long.
 SMALL = {
     "vocab_size": 49152, "hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 8,
     "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 8192,

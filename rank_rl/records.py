@@ -222,6 +222,20 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pick:
+    """An answer that names one document of those shown: the best one, or the worst.
+
+    It says nothing about the others, which are tied behind a best one, or before a worst one.
+    """
+
+    docid: str
+    worst: bool = False
+
+
+Answer = Order | Scores | Pick
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """A parsed completion. ``status`` is ``ok`` only when the text kept every rule of its format.
 
@@ -230,7 +244,7 @@ class Outcome:
     """
 
     status: Status
-    answer: Order | Scores | None = None
+    answer: Answer | None = None
     reasoning: str = ""
     notes: Mapping[str, str] = field(default_factory=dict)
     comparisons: Mapping[str, str] = field(default_factory=dict)
@@ -241,11 +255,16 @@ class Outcome:
 
         The one completion policy: documents the answer leaves out follow in first-stage order,
         unread ones keep their first-stage positions, tied scores are broken by first-stage rank,
-        a failed outcome is the first-stage order (the caller counts it).
+        a picked document stands first (or last) and the others in first-stage order, a failed
+        outcome is the first-stage order (the caller counts it).
         """
         if isinstance(self.answer, Order):
             return view.ordered(self.answer.docids)
         base = view.by_first_stage()
+        if isinstance(self.answer, Pick) and self.answer.docid in base:
+            others = tuple(d for d in base if d != self.answer.docid)
+            picked = (self.answer.docid,)
+            return (*others, *picked) if self.answer.worst else (*picked, *others)
         if isinstance(self.answer, Scores):
             values, unread = self.answer.values, set(self.answer.unread)
             floor = float("-inf")

@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING, Any
 from rank_rl.data.files import identifier, json_lines, text_field, write_lines
 from rank_rl.data.splits import normalised
 from rank_rl.errors import DataError
-from rank_rl.records import Candidate, Order, Query, RankingTask, Scores, View
+from rank_rl.records import (
+    Answer,
+    Candidate,
+    Order,
+    Outcome,
+    Pick,
+    Query,
+    RankingTask,
+    Scores,
+    View,
+)
 
 if TYPE_CHECKING:
     from rank_rl.formats.base import Format
@@ -53,7 +63,7 @@ class Lesson:
     """
 
     view: View
-    answer: Order | Scores
+    answer: Answer
     reasoning: str = ""
     notes: Mapping[str, str] = field(default_factory=dict)
     comparisons: Mapping[str, str] = field(default_factory=dict)
@@ -69,6 +79,8 @@ class Lesson:
         """The documents named by the answer, best first; ties in shown order."""
         if isinstance(self.answer, Order):
             return self.answer.docids
+        if isinstance(self.answer, Pick):
+            return Outcome(status="ok", answer=self.answer).as_order(self.view)
         values = self.answer.values
         return tuple(sorted((d for d in self.view.docids if d in values), key=lambda d: -values[d]))
 
@@ -95,8 +107,10 @@ def target(fmt: Format, lesson: Lesson, view: View | None = None, *, reason: boo
     return fmt.ideal(shown, as_grades(lesson.answer, shown), reasoning)
 
 
-def as_grades(answer: Order | Scores, view: View) -> dict[str, int]:
+def as_grades(answer: Answer, view: View) -> dict[str, int]:
     """Integer grades whose order is the answer's; documents it leaves out get 0."""
+    if isinstance(answer, Pick):
+        return {d: int((d == answer.docid) != answer.worst) for d in view.docids}
     if isinstance(answer, Order):
         count = len(view.docids)
         return {d: count - i for i, d in enumerate(answer.docids)}
@@ -131,7 +145,10 @@ def view_columns(view: View) -> dict[str, Any]:
 def as_record(lesson: Lesson, **columns: Any) -> dict[str, Any]:
     """A lesson as a JSON object; ``columns`` (prompt, completion) are added."""
     view = lesson.view
-    scores = lesson.answer.values if isinstance(lesson.answer, Scores) else {}
+    scores: Mapping[str, float] = {}
+    if not isinstance(lesson.answer, Order):  # a pick is told by scores of 1 and 0
+        answer = lesson.answer
+        scores = answer.values if isinstance(answer, Scores) else as_grades(answer, view)
     return {
         **view_columns(view),
         "first_stage_scores": [c.score for c in view.candidates],

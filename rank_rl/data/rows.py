@@ -15,7 +15,7 @@ from rank_rl import seeds
 from rank_rl.data.annotations import Reasoning, told
 from rank_rl.data.lessons import Lesson, as_grades, target, view_columns
 from rank_rl.errors import DataError
-from rank_rl.records import Candidate, Grades, Message, Order, Query, RankingTask, View
+from rank_rl.records import Candidate, Grades, Message, Order, Pick, Query, RankingTask, View
 
 if TYPE_CHECKING:
     from rank_rl.formats.base import Format
@@ -127,6 +127,8 @@ def lesson_rows(lesson: Lesson, view: View, fmt: Format, *, reason: bool = True)
 
 def _judged(lesson: Lesson) -> Collection[str]:
     answer = lesson.answer
+    if isinstance(answer, Pick):
+        return lesson.view.docids
     return answer.docids if isinstance(answer, Order) else answer.values
 
 

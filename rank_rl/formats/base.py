@@ -18,14 +18,13 @@ from rank_rl.formats.labels import neutralise
 from rank_rl.formats.tags import Tagged, harmless, has_tags, split
 from rank_rl.formats.wording import Rules, Wording
 from rank_rl.records import (
+    Answer,
     Candidate,
     Grades,
     Message,
     Mode,
-    Order,
     Outcome,
     Prompt,
-    Scores,
     View,
 )
 from rank_rl.specs import FormatSpec, Spec
@@ -212,7 +211,7 @@ def read_tags(text: str, prefill: str, mode: Mode) -> Tagged:
 
 
 def finish(
-    answer: Order | Scores | None,
+    answer: Answer | None,
     issues: Sequence[str],
     *,
     reasoning: str = "",

@@ -18,7 +18,7 @@ from rank_rl.specs import LossSpec
 if TYPE_CHECKING:
     import torch
 
-    from rank_rl.losses.group import SlotGroup
+    from rank_rl.losses.group import ScoredGroup
 
 __all__ = ["TABLE", "Loss", "make", "one"]
 
@@ -40,7 +40,7 @@ def make(specs: Sequence[LossSpec]) -> Loss:
         raise RecipeError("no loss", where="losses", expected=f"some of {', '.join(TABLE)}")
     parts = [(spec.weight, one(spec)) for spec in specs]
 
-    def total(group: SlotGroup) -> torch.Tensor:
+    def total(group: ScoredGroup) -> torch.Tensor:
         first, *rest = (weight * loss(group) for weight, loss in parts)
         return sum(rest, start=first)
 

@@ -13,28 +13,42 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SlotGroup:
-    """One group of n documents with K labels.
+class ScoredGroup:
+    """One query's group of n documents as a scorer sees it.
+
+    Only ``scores`` and ``grades`` are always there; a loss that needs more says so with ``need``.
 
     Attributes:
-        logits: (n, K) logits of the labels, worst label first.
-        mass: (n,) log-probability of saying any label at all, under the whole vocabulary.
-        scores: (n,) label logits weighted by centred label values.
+        scores: (n,) scores, higher is better. Label slots: label logits weighted by centred label
+            values.
         grades: (n,) grades, 0 or more.
-        targets: (n,) index of the label that a grade calls for.
+        ranks: (n,) first-stage ranks, from 1; they break ties of grades and of teacher scores.
+        teacher: (n,) a teacher's scores, NaN where it gave none; None without a teacher.
+        weights: (n,) weight of each document's training signal, at least 0; None means 1.
+        others: (m,) scores of this query with documents of other queries (in-batch negatives).
+        pairs: (n, n) weight of placing document i right before document j, of a pair scorer; the
+            diagonal means nothing.
+        logits: (n, K) logits of the labels, worst label first, of label slots.
+        mass: (n,) log-probability of saying any label at all, of label slots.
+        targets: (n,) index of the label that a grade calls for, of label slots.
     """
 
-    logits: torch.Tensor
-    mass: torch.Tensor
     scores: torch.Tensor
     grades: torch.Tensor
-    targets: torch.Tensor
+    ranks: torch.Tensor | None = None
+    teacher: torch.Tensor | None = None
+    weights: torch.Tensor | None = None
+    others: torch.Tensor | None = None
+    pairs: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    mass: torch.Tensor | None = None
+    targets: torch.Tensor | None = None
 
 
 class Loss(Protocol):
     """A function of one group; parameters are the fields of its class."""
 
-    def __call__(self, group: SlotGroup) -> torch.Tensor:
+    def __call__(self, group: ScoredGroup) -> torch.Tensor:
         """Scalar, 0 where the group has nothing to teach."""
         ...
 
@@ -49,3 +63,15 @@ def check(loss: str, name: str, value: float, *, least: float) -> None:
         raise RecipeError(
             f"{name} {value!r}", where=f"loss {loss!r}", expected=f"a number of at least {least:g}"
         )
+
+
+def need(group: ScoredGroup, loss: str, field: str, why: str) -> torch.Tensor:
+    """A field of a group that a loss cannot do without.
+
+    Raises:
+        RecipeError: the group has none, for instance label logits of a cross-encoder.
+    """
+    found: torch.Tensor | None = getattr(group, field)
+    if found is None:
+        raise RecipeError(f"there are no {field}", where=f"loss {loss!r}", expected=why)
+    return found

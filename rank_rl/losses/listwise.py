@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rank_rl.losses.group import SlotGroup, check
+from rank_rl.losses.group import ScoredGroup, check
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ class ListNet:
     def __post_init__(self) -> None:
         check("listnet", "temperature", self.temperature, least=0.01)
 
-    def __call__(self, group: SlotGroup) -> torch.Tensor:
+    def __call__(self, group: ScoredGroup) -> torch.Tensor:
         """Cross-entropy in nats; its least value is the entropy of the grades' shares."""
         share = group.grades / group.grades.sum().clamp(min=1)
         return -(share * (group.scores / self.temperature).log_softmax(0)).sum()

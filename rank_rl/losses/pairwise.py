@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rank_rl.losses.group import SlotGroup, check
+from rank_rl.losses.group import ScoredGroup, check
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ class RankNet:
     def __post_init__(self) -> None:
         check("ranknet", "temperature", self.temperature, least=0.01)
 
-    def __call__(self, group: SlotGroup) -> torch.Tensor:
+    def __call__(self, group: ScoredGroup) -> torch.Tensor:
         """Mean over pairs."""
         from torch.nn.functional import softplus
 

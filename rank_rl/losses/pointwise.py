@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rank_rl.losses.group import SlotGroup, check
+from rank_rl.losses.group import ScoredGroup, check, need
 
 if TYPE_CHECKING:
     import torch
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Bce:
     """Binary cross-entropy of the score against relevant (grade above 0) or not."""
 
-    def __call__(self, group: SlotGroup) -> torch.Tensor:
+    def __call__(self, group: ScoredGroup) -> torch.Tensor:
         """Mean over documents."""
         from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -40,9 +40,14 @@ class LabelCe:
     def __post_init__(self) -> None:
         check("label_ce", "vocabulary", self.vocabulary, least=0)
 
-    def __call__(self, group: SlotGroup) -> torch.Tensor:
+    def __call__(self, group: ScoredGroup) -> torch.Tensor:
         """Mean over documents."""
         from torch.nn.functional import cross_entropy
 
-        loss = cross_entropy(group.logits, group.targets)
-        return loss - self.vocabulary * group.mass.mean()
+        logits = need(group, "label_ce", "logits", "a format with label slots")
+        targets = need(group, "label_ce", "targets", "a format with label slots")
+        loss = cross_entropy(logits, targets)
+        if not self.vocabulary:
+            return loss
+        mass = need(group, "label_ce", "mass", "a format with label slots")
+        return loss - self.vocabulary * mass.mean()

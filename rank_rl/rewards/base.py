@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from rank_rl.errors import RecipeError
-from rank_rl.records import Completion, Grades, Order, Outcome, Scores, View
+from rank_rl.records import Completion, Grades, Order, Outcome, Pick, Scores, View
 
 
 class Reward(Protocol):
@@ -50,6 +50,8 @@ def valid(outcome: Outcome) -> bool:
         return False
     if isinstance(outcome.answer, Order):
         return bool(outcome.answer.docids)
+    if isinstance(outcome.answer, Pick):
+        return True
     return isinstance(outcome.answer, Scores) and bool(outcome.answer.values)
 
 
@@ -67,7 +69,18 @@ def clean(answer: Scores, view: View) -> dict[str, float]:
 
 
 def tiers(outcome: Outcome, view: View) -> list[list[str]]:
-    """The documents shown, best first, tied ones together; an order has one document a tier."""
+    """The documents shown, best first, tied ones together; an order has one document a tier.
+
+    A pick leaves all other documents tied.
+    """
+    if isinstance(outcome.answer, Pick) and outcome.answer.docid in view.docids:
+        others = [d for d in view.by_first_stage() if d != outcome.answer.docid]
+        both = (
+            [others, [outcome.answer.docid]]
+            if outcome.answer.worst
+            else [[outcome.answer.docid], others]
+        )
+        return [tier for tier in both if tier]
     if not isinstance(outcome.answer, Scores):
         return [[d] for d in outcome.as_order(view)]
     tied: dict[float, list[str]] = {}

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from rank_rl import metrics
-from rank_rl.records import Grades, Order, Outcome, Scores, View
-from rank_rl.rewards.base import share
+from rank_rl.records import Grades, Order, Outcome, Pick, Scores, View
+from rank_rl.rewards.base import share, tiers
 
 
 class Gold(dict[str, int]):
@@ -116,7 +116,8 @@ class Gold(dict[str, int]):
                     tied[score] = [grade]
             self._tiers = [tied[score] for score in sorted(tied, reverse=True)]
         elif not self._tiers:
-            self._tiers = [[self.graded[d]] for d in self.order(outcome)]
+            ranked = tiers(outcome, self.view)
+            self._tiers = [[self.graded[d] for d in tier] for tier in ranked]
         return self._tiers
 
     def _scores(self, answer: Scores) -> list[float]:
@@ -128,7 +129,7 @@ class Gold(dict[str, int]):
         return found if total == total else [s if s == s else last for s in found]
 
     def _measured(self, outcome: Outcome, k: int) -> float:
-        if not isinstance(outcome.answer, Scores):
+        if not isinstance(outcome.answer, Scores | Pick):
             return self.ndcg(self.order(outcome), k)
         ideal = self.ideal_dcg(k)
         gains = metrics.expected_gains(self.tied(outcome), k)

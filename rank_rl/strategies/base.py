@@ -12,7 +12,7 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from rank_rl.errors import RecipeError
-from rank_rl.records import Candidate, Order, Outcome, Ranking, RankingTask, Scores, View
+from rank_rl.records import Candidate, Order, Outcome, Pick, Ranking, RankingTask, Scores, View
 
 Plan: TypeAlias = Generator[list[View], list[Outcome], Ranking]
 
@@ -53,6 +53,7 @@ def votes(outcome: Outcome, view: View) -> dict[str, float] | None:
     Scores are taken as they are; a document without a finite score gets one less than the lowest
     score given, so that it comes last; an unread one gets no vote. An order becomes positions, 1
     for the first and 0 for the last; an order of a single document says nothing and casts no vote.
+    A document picked as the best gets 1 and the others 0, one picked as the worst 0 and they 1.
     """
     if not answered(outcome):
         return None
@@ -64,9 +65,12 @@ def votes(outcome: Outcome, view: View) -> dict[str, float] | None:
             return None
         last = min(finite) - 1.0
         return {d: v if math.isfinite(v) else last for d, v in given.items()}
-    order = outcome.as_order(view)
-    if len(order) < 2:
+    if len(view.docids) < 2:
         return {}
+    if isinstance(outcome.answer, Pick):
+        picked, others = (0.0, 1.0) if outcome.answer.worst else (1.0, 0.0)
+        return {d: picked if d == outcome.answer.docid else others for d in view.docids}
+    order = outcome.as_order(view)
     return {d: 1.0 - i / (len(order) - 1) for i, d in enumerate(order)}
 
 

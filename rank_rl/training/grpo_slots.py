@@ -16,6 +16,7 @@ from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Any
 
 from rank_rl import losses, rewards, seeds
+from rank_rl.losses.group import need
 from rank_rl.records import Completion, Order, Outcome, Scores, View
 from rank_rl.rewards.baselines import baselines
 from rank_rl.rewards.credit import Scale, assign, credited, earned
@@ -29,7 +30,7 @@ from rank_rl.training.slot_trainer import SlotExample, slot_format
 if TYPE_CHECKING:
     import torch
 
-    from rank_rl.losses.group import SlotGroup
+    from rank_rl.losses.group import ScoredGroup
 
 
 def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,7 +100,7 @@ class SlotPolicy:
         self.held: dict[str, tuple[Rollout, int]] = {}  # with the number of uses left
 
     def __call__(
-        self, groups: Sequence[SlotGroup], batch: Sequence[SlotExample], step: int
+        self, groups: Sequence[ScoredGroup], batch: Sequence[SlotExample], step: int
     ) -> tuple[torch.Tensor, Mapping[str, float]]:
         """Clipped policy loss, averaged over the batch, and what to log."""
         import torch
@@ -117,7 +118,7 @@ class SlotPolicy:
         means = {n: fmean(r[n] for r in reports if n in r) for n in names}
         return torch.stack(parts).mean(), means
 
-    def policy_loss(self, group: SlotGroup, rollout: Rollout) -> tuple[torch.Tensor, float]:
+    def policy_loss(self, group: ScoredGroup, rollout: Rollout) -> tuple[torch.Tensor, float]:
         """GRPO's clipped loss of one group, and the share of actions whose gradient is clipped."""
         import torch
 
@@ -129,7 +130,7 @@ class SlotPolicy:
         loss = -torch.minimum(free, cut).sum() / len(rollout.actions)
         return loss, (cut < free).float().mean().item()
 
-    def rollout(self, group: SlotGroup, example: SlotExample, step: int) -> Rollout:
+    def rollout(self, group: ScoredGroup, example: SlotExample, step: int) -> Rollout:
         """Draw actions, or return those held for the remaining ``iterations`` of a view."""
         rollout, left = self.held.pop(example.key, (None, self.spec.iterations))
         if rollout is None:
@@ -138,7 +139,7 @@ class SlotPolicy:
             self.held[example.key] = (rollout, left - 1)
         return rollout
 
-    def _draw(self, group: SlotGroup, example: SlotExample, step: int) -> Rollout:
+    def _draw(self, group: ScoredGroup, example: SlotExample, step: int) -> Rollout:
         import torch
 
         seed = seeds.derive(self.seed, "rollout", example.key, step)
@@ -211,7 +212,7 @@ class SlotPolicy:
         # Nothing relevant: no places, and every gain is 0.
         return [list(c.places[:places] or [c.before] * places) for c in given]
 
-    def sample(self, group: SlotGroup, generator: torch.Generator) -> torch.Tensor:
+    def sample(self, group: ScoredGroup, generator: torch.Generator) -> torch.Tensor:
         """(G, n) actions drawn from the slots as they are, on the CPU for the same everywhere."""
         import torch
 
@@ -220,11 +221,12 @@ class SlotPolicy:
             scores = group.scores.detach().cpu() / self.spec.temperature
             gumbel = -torch.empty(size, len(scores)).exponential_(generator=generator).log()
             return (scores + gumbel).argsort(dim=1, descending=True).to(device)
-        probabilities = (group.logits.detach().cpu() / self.spec.temperature).softmax(-1)
+        logits = need(group, "grpo", "logits", "a format with label slots")
+        probabilities = (logits.detach().cpu() / self.spec.temperature).softmax(-1)
         drawn = torch.multinomial(probabilities, size, replacement=True, generator=generator)
         return drawn.T.to(device)
 
-    def choices(self, group: SlotGroup, actions: torch.Tensor) -> torch.Tensor:
+    def choices(self, group: ScoredGroup, actions: torch.Tensor) -> torch.Tensor:
         """(G, places) log-probability of each choice of an action: of the document taken at each
         place of an order, up to ``top_k``, or of the label of each document."""
         import torch
@@ -233,15 +235,16 @@ class SlotPolicy:
             ordered = (group.scores / self.spec.temperature)[actions]
             remaining = ordered.flip(1).logcumsumexp(1).flip(1)
             return (ordered - remaining)[:, : self.spec.top_k]
-        logprobs = (group.logits / self.spec.temperature).log_softmax(-1)
+        logits = need(group, "grpo", "logits", "a format with label slots")
+        logprobs = (logits / self.spec.temperature).log_softmax(-1)
         slots = torch.arange(len(logprobs), device=actions.device)
         return logprobs[slots, actions]
 
-    def logprob(self, group: SlotGroup, actions: torch.Tensor) -> torch.Tensor:
+    def logprob(self, group: ScoredGroup, actions: torch.Tensor) -> torch.Tensor:
         """(G,) log-probability of actions; an order counts to its ``top_k``-th place."""
         return self.choices(group, actions).sum(1)
 
-    def chances(self, group: SlotGroup, actions: torch.Tensor) -> torch.Tensor:
+    def chances(self, group: ScoredGroup, actions: torch.Tensor) -> torch.Tensor:
         """Log-probability of whatever has an advantage of its own: actions or their choices."""
         return self.choices(group, actions) if self.credited else self.logprob(group, actions)
 

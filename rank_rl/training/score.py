@@ -27,7 +27,7 @@ from rank_rl.training.slot_trainer import (
 if TYPE_CHECKING:
     import torch
 
-    from rank_rl.losses.group import SlotGroup
+    from rank_rl.losses.group import ScoredGroup
 
 DEFAULT_LOSSES = (LossSpec(name="bce"), LossSpec(name="listnet", weight=0.3))
 
@@ -54,7 +54,7 @@ def supervised(specs: Sequence[LossSpec]) -> Objective:
     total = losses.make(specs)
 
     def objective(
-        groups: Sequence[SlotGroup], batch: Sequence[SlotExample], step: int
+        groups: Sequence[ScoredGroup], batch: Sequence[SlotExample], step: int
     ) -> tuple[torch.Tensor, Mapping[str, float]]:
         import torch
 

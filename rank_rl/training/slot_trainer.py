@@ -15,7 +15,7 @@ from transformers import Trainer
 
 from rank_rl import formats
 from rank_rl.errors import DataError, RecipeError
-from rank_rl.losses.group import SlotGroup
+from rank_rl.losses.group import ScoredGroup
 from rank_rl.models.packed import SlotLabels
 from rank_rl.models.packed_attention import attending, choose, reach, slot_logits
 from rank_rl.models.packing import Encoded, PackedBatch, pack
@@ -51,7 +51,7 @@ class SlotBatch:
 
 # (groups, examples, step) -> loss and what to log beside it.
 Objective: TypeAlias = Callable[
-    [Sequence[SlotGroup], Sequence[SlotExample], int], tuple["torch.Tensor", Mapping[str, float]]
+    [Sequence[ScoredGroup], Sequence[SlotExample], int], tuple["torch.Tensor", Mapping[str, float]]
 ]
 
 
@@ -162,7 +162,7 @@ class SlotTrainer(Trainer):  # type: ignore[misc]
         self.reported.append(report)
         return loss
 
-    def groups(self, logits: torch.Tensor, batch: Sequence[SlotExample]) -> list[SlotGroup]:
+    def groups(self, logits: torch.Tensor, batch: Sequence[SlotExample]) -> list[ScoredGroup]:
         """Split (N, V) logits by example."""
         labels = logits[:, list(self.labels.ids)]
         mass = labels.logsumexp(-1) - logits.logsumexp(-1)
@@ -170,13 +170,14 @@ class SlotTrainer(Trainer):  # type: ignore[misc]
         parts = zip(batch, labels.split(sizes), mass.split(sizes), strict=True)
         return [self._group(example, own, log_mass) for example, own, log_mass in parts]
 
-    def _group(self, example: SlotExample, logits: torch.Tensor, mass: torch.Tensor) -> SlotGroup:
+    def _group(self, example: SlotExample, logits: torch.Tensor, mass: torch.Tensor) -> ScoredGroup:
         grades = logits.new_tensor([example.grades[d] for d in example.view.docids])
-        return SlotGroup(
+        return ScoredGroup(
             logits=logits,
             mass=mass,
             scores=self.labels.scores(logits),
             grades=grades,
+            ranks=logits.new_tensor([c.rank for c in example.view.candidates]),
             targets=grades.long().clamp(max=len(self.labels.ids) - 1),
         )
 

@@ -6,17 +6,17 @@ import pytest
 import torch
 
 from rank_rl import losses
-from rank_rl.losses.group import SlotGroup
+from rank_rl.losses.group import ScoredGroup
 from rank_rl.specs import LossSpec
 
 every_loss = pytest.mark.parametrize("name", sorted(losses.TABLE))
 
 
-def group(scores: torch.Tensor, grades: list[int]) -> SlotGroup:
+def group(scores: torch.Tensor, grades: list[int]) -> ScoredGroup:
     """Yes/no logits around 0 for scores, in a vocabulary with one other word."""
     logits = torch.stack([-scores / 2, scores / 2], dim=1)
     rest = torch.zeros(len(scores), 1)
-    return SlotGroup(
+    return ScoredGroup(
         logits=logits,
         mass=logits.logsumexp(-1) - torch.cat([logits, rest], 1).logsumexp(-1),
         scores=scores,

@@ -10,16 +10,16 @@ import torch
 
 from rank_rl import losses
 from rank_rl.errors import RecipeError
-from rank_rl.losses.group import SlotGroup
+from rank_rl.losses.group import ScoredGroup
 from rank_rl.specs import LossSpec
 
 
-def group(scores: list[float], grades: list[int], others: float = -20.0) -> SlotGroup:
+def group(scores: list[float], grades: list[int], others: float = -20.0) -> ScoredGroup:
     """Yes/no logits of -s/2 and s/2; ``others`` is the logit of the rest of the vocabulary."""
     s = torch.tensor(scores, requires_grad=True)
     logits = torch.stack([-s / 2, s / 2], dim=1)
     rest = torch.full((len(scores), 1), others)
-    return SlotGroup(
+    return ScoredGroup(
         logits=logits,
         mass=logits.logsumexp(-1) - torch.cat([logits, rest], 1).logsumexp(-1),
         scores=s,
@@ -28,7 +28,7 @@ def group(scores: list[float], grades: list[int], others: float = -20.0) -> Slot
     )
 
 
-def value(name: str, g: SlotGroup, **params: Any) -> float:
+def value(name: str, g: ScoredGroup, **params: Any) -> float:
     return losses.one(LossSpec(name=name, params=params))(g).item()
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from rank_rl import formats
-from rank_rl.losses.group import SlotGroup
+from rank_rl.losses.group import ScoredGroup
 from rank_rl.models import loading
 from rank_rl.rerank import Reranker
 from rank_rl.specs import ModelSpec, RecipeSpec
@@ -102,7 +102,7 @@ STOP = {"after": -1}
 class Stopping:
     """Mean squared score; interrupts the run after STOP["after"] calls."""
 
-    def __call__(self, group: SlotGroup) -> torch.Tensor:
+    def __call__(self, group: ScoredGroup) -> torch.Tensor:
         if STOP["after"] == 0:
             raise KeyboardInterrupt
         STOP["after"] -= 1

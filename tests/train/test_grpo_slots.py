@@ -24,7 +24,7 @@ from stage_runs import (
 
 from rank_rl import metrics
 from rank_rl.errors import RecipeError
-from rank_rl.losses.group import SlotGroup
+from rank_rl.losses.group import ScoredGroup
 from rank_rl.records import Candidate, Query, numbered
 from rank_rl.specs import RecipeSpec
 from rank_rl.training import grpo
@@ -62,10 +62,10 @@ def example(grades: list[int], key: str = "q#0") -> SlotExample:
     )
 
 
-def group(scores: torch.Tensor, grades: list[int] | None = None) -> SlotGroup:
+def group(scores: torch.Tensor, grades: list[int] | None = None) -> ScoredGroup:
     logits = torch.stack([-scores / 2, scores / 2], dim=1)
     graded = torch.tensor(grades or [0] * len(scores), dtype=torch.float32)
-    return SlotGroup(
+    return ScoredGroup(
         logits=logits,
         mass=torch.zeros(len(scores)),
         scores=scores,

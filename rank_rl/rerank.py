@@ -20,12 +20,14 @@ from rank_rl.formats import base
 from rank_rl.formats.base import Format
 from rank_rl.formats.budget import CutReport
 from rank_rl.generation import Generator
-from rank_rl.generation.asking import Asked, SlotAsker, TextAsker
+from rank_rl.generation.asking import Asked, ScorerAsker, SlotAsker, TextAsker
 from rank_rl.generation.local import LocalGenerator
 from rank_rl.generation.readout import BY_PROBABILITY, readout_for
 from rank_rl.hub.contract import PromptContract
 from rank_rl.models import loading
 from rank_rl.models.packed import PackedScorer
+from rank_rl.models.scorers.loading import load_for
+from rank_rl.models.sources import locate
 from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import Candidate, Completion, Exchange, Query, Ranking, RankingTask
 from rank_rl.specs import FirstStageSpec, FormatSpec, ModelSpec, StrategySpec
@@ -99,7 +101,7 @@ class Reranker:
     Args:
         loaded: model and tokenizer.
         fmt: what the prompt shows and how answers are read.
-        strategy: which views are asked; None is by_score for slots and single otherwise.
+        strategy: which views are asked; None is single for text and by_score otherwise.
         max_new_tokens: most tokens of a generated answer or explanation.
         generator: what writes text; None is the loaded model, decoding greedily. As many views
             are asked together as it answers at once.
@@ -107,7 +109,7 @@ class Reranker:
             ``expected`` (expected label value, or written scores by their expectation under the
             model's probabilities), ``guided`` (the same, where all but the scores is given to the
             model; ``loaded`` writes, whatever ``generator`` is), ``decoded`` (as written);
-            ``auto`` is score for slots and decoded otherwise.
+            ``auto`` is decoded for text and score otherwise.
 
     Raises:
         RecipeError: the format cannot be read out that way.
@@ -125,15 +127,17 @@ class Reranker:
     ) -> None:
         self.loaded, self.fmt = loaded, fmt
         self.readout = readout_for(fmt, readout)
-        by_slots = hasattr(fmt, "slots")
+        kind = formats.kind(fmt)
         if strategy is None:
-            strategy = StrategySpec(name="by_score" if by_slots else "single")
+            strategy = StrategySpec(name="single" if kind == "text" else "by_score")
         self.strategy = (
             strategies.make(strategy) if isinstance(strategy, StrategySpec) else strategy
         )
         self.generator = generator or LocalGenerator(loaded, max_new_tokens=max_new_tokens)
-        self.asker: SlotAsker | TextAsker
-        if by_slots:
+        self.asker: ScorerAsker | SlotAsker | TextAsker
+        if kind == "scorer":
+            self.asker = ScorerAsker(fmt, loaded)
+        elif kind == "slots":
             scorer = PackedScorer(loaded, fmt)  # type: ignore[arg-type]
             self.asker = SlotAsker(fmt, scorer, readout=self.readout)  # type: ignore[arg-type]
         else:
@@ -168,16 +172,20 @@ class Reranker:
             ModelError: the model, or its contract where none is given, is missing or wrong.
             RecipeError: the format cannot be read out as asked for.
         """
-        loaded = loading.load(ModelSpec(name=str(name), revision=revision), device=device)
+        spec = ModelSpec(name=str(name), revision=revision)
         if isinstance(format, Mapping):
             format = FormatSpec.model_validate(format)
         if isinstance(strategy, Mapping):
             strategy = StrategySpec.model_validate(strategy)
         if format is not None:
-            return cls(loaded=loaded, fmt=formats.make(format), strategy=strategy, **overrides)
-        contract = PromptContract.read(loaded.path)
+            fmt = formats.make(format)
+            loaded = load_for(fmt, spec, device=device)
+            return cls(loaded=loaded, fmt=fmt, strategy=strategy, **overrides)
+        source = locate(spec.name, spec.revision)
+        contract = PromptContract.read(source.adapter or source.path)
         fmt = formats.make(contract.format)
         contract.check(fmt, where=str(name))
+        loaded = load_for(fmt, spec, device=device)
         overrides = {"max_new_tokens": contract.max_new_tokens, **overrides}
         if overrides.get("readout", "auto") == "auto":
             overrides["readout"] = contract.readout

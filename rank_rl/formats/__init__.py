@@ -6,6 +6,8 @@ inference and evaluation all use that one parser. The words stand in ``wording/*
 
 from __future__ import annotations
 
+from typing import Literal
+
 from rank_rl.formats.base import Format
 from rank_rl.registry import resolve
 from rank_rl.specs import FormatSpec
@@ -19,14 +21,29 @@ TABLE: dict[str, str] = {
     "slots": "rank_rl.formats.slots:SlotFormat",
 }
 
-__all__ = ["TABLE", "Format", "make"]
+# Inputs of models that write nothing: which texts they read.
+INPUTS: dict[str, str] = {
+    "cross_encoder": "rank_rl.formats.inputs:CrossEncoderInput",
+    "embedding": "rank_rl.formats.inputs:EmbeddingInput",
+    "pair_scores": "rank_rl.formats.inputs:PairScoresInput",
+}
+Kind = Literal["text", "slots", "scorer"]
+
+__all__ = ["INPUTS", "TABLE", "Format", "Kind", "kind", "make"]
 
 
 def make(spec: FormatSpec) -> Format:
-    """Build the format that a recipe names.
+    """Build the format, or the input of a scorer, that a recipe names.
 
     Raises:
         RecipeError: unknown name, wording or parameter.
     """
-    fmt: Format = resolve("format", spec.name, TABLE)(spec)
+    fmt: Format = resolve("format", spec.name, {**TABLE, **INPUTS})(spec)
     return fmt
+
+
+def kind(fmt: object) -> Kind:
+    """How a format is answered: written text, label slots, or the scores of a scorer."""
+    if hasattr(fmt, "texts"):
+        return "scorer"
+    return "slots" if hasattr(fmt, "slots") else "text"

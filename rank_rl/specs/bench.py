@@ -8,17 +8,20 @@ from pydantic import Field, model_validator
 
 from rank_rl.specs.base import FormatSpec, Readout, Spec, StrategySpec
 
+ASKED = ("slots", "text", "scorer")  # kinds that ask a model
+
 
 class SystemSpec(Spec):
     """One row of the benchmark.
 
-    ``kind``: random, first_stage, perfect, slots (label slots, packed), text (generated answers)
-    or run (a TREC run file in ``path``). ``readout``: as in ``eval``; ``auto`` keeps the one saved
+    ``kind``: random, first_stage, perfect, slots (label slots, packed), text (generated answers),
+    scorer (a model that writes nothing) or run (a TREC run file in ``path``). ``readout``: as in
+    ``eval``; ``auto`` keeps the one saved
     with the checkpoint. ``max_new_tokens``: null is the number saved with the checkpoint, or 256.
     """
 
     name: str
-    kind: Literal["random", "first_stage", "perfect", "slots", "text", "run"]
+    kind: Literal["random", "first_stage", "perfect", "slots", "text", "scorer", "run"]
     model: str | None = None
     path: str | None = None
     format: FormatSpec | None = None
@@ -29,11 +32,11 @@ class SystemSpec(Spec):
 
     @model_validator(mode="after")
     def _needs(self) -> SystemSpec:
-        if self.kind in ("slots", "text") and not self.model:
+        if self.kind in ASKED and not self.model:
             raise ValueError(f"system {self.name!r} of kind {self.kind} needs a model")
         if self.kind == "run" and not self.path:
             raise ValueError(f"system {self.name!r} of kind run needs a path")
-        if self.readout != "auto" and self.kind not in ("slots", "text"):
+        if self.readout != "auto" and self.kind not in ASKED:
             raise ValueError(f"system {self.name!r} of kind {self.kind} has no readout")
         return self
 

@@ -23,12 +23,13 @@ from rank_rl import data, formats
 from rank_rl.data.files import sha256
 from rank_rl.data.lessons import lesson_file
 from rank_rl.data.sampling import sample_tasks
-from rank_rl.errors import DataError, RankRLError, StorageError
+from rank_rl.errors import DataError, RankRLError, RecipeError, StorageError
 from rank_rl.formats.budget import CutReport, fit
 from rank_rl.generation.readout import check_readout, readout_for
 from rank_rl.hub.contract import PromptContract
 from rank_rl.models import loading
 from rank_rl.models.quiet import quiet, weight_bytes
+from rank_rl.models.scorers.loading import load_for
 from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import RankingTask, View, numbered
 from rank_rl.specs import ModelSpec, RecipeSpec
@@ -74,7 +75,7 @@ class Stage:
     collection: data.Collection
     fmt: Format
     loaded: loading.Loaded
-    tokens: ChatTokens
+    tokens: Any  # ChatTokens, or TextTokens of a scorer
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -107,6 +108,14 @@ def begin(name: str, spec: RecipeSpec, info: Mapping[str, Any]) -> Stage:
     with saving(out_dir):
         out_dir.mkdir(parents=True, exist_ok=True)
     fmt = formats.make(spec.format)
+    scorer = formats.kind(fmt) == "scorer"
+    if scorer and name != "score":
+        raise RecipeError(
+            f"format {spec.format.name!r} writes no text, which stage {name} learns through",
+            where="format.name",
+            expected="a format that writes",
+            remedy="train scorers with stage score",
+        )
     readout = readout_for(fmt, spec.eval.readout, where="eval.readout")
     collection = data.load(spec.data, seed=spec.run.seed)
     if not collection.train and not (name == "sft" and spec.data.lessons):
@@ -117,8 +126,8 @@ def begin(name: str, spec: RecipeSpec, info: Mapping[str, Any]) -> Stage:
             "or give judgements for training such as qrels/train.tsv",
         )
     set_seed(spec.run.seed)  # adapters are initialised from torch's global generator
-    loaded = loading.load(trainable(spec.model), train=True)
-    tokens = ChatTokens(loaded.tokenizer)
+    loaded = load_for(fmt, trainable(spec.model), train=True)
+    tokens = loaded.model.tokens if scorer else ChatTokens(loaded.tokenizer)
     for first in (*collection.train, *collection.validation, *collection.test)[:1]:
         check_readout(fmt, readout, tokens, numbered(first.query, first.candidates))
     return Stage(
@@ -221,6 +230,8 @@ def twin(model: Any, state: Mapping[str, Any], spec: ModelSpec) -> Any:
     """
     import torch
 
+    if hasattr(model, "encoder_twin"):
+        return model.encoder_twin(state, spec)
     adapted = hasattr(model, "get_base_model")
     base = model.get_base_model() if adapted else model
     with torch.device("meta"):

@@ -11,12 +11,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rank_rl import formats, losses
-from rank_rl.specs import LossSpec, RecipeSpec
-from rank_rl.training import common
-from rank_rl.training.callbacks import LogCallback, RerankCallback
+from rank_rl import formats, losses, strategies
+from rank_rl.records import RankingTask
+from rank_rl.rerank import Reranker
+from rank_rl.specs import LossSpec, RecipeSpec, StrategySpec
+from rank_rl.training import common, mining
+from rank_rl.training.callbacks import LogCallback, RerankCallback, ready
 from rank_rl.training.slot_trainer import (
     Objective,
     SlotExample,
@@ -94,10 +99,7 @@ def train_scorer(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
         train_dataset=data,
         callbacks=[validator, LogCallback(stage.out_dir)],
     )
-    validator.trainer = trainer
-    trained = common.train(trainer, stage, checkpoint)
-    metrics = {"train": dict(trained), "views": report, **validator.summary()}
-    return common.finish(trainer, stage, metrics=metrics, best=validator.best)
+    return _fit(trainer, stage, validator, checkpoint, report)
 
 
 def train_slots(
@@ -140,7 +142,44 @@ def train_slots(
         train_dataset=data,
         callbacks=[validator, LogCallback(stage.out_dir), *callbacks],
     )
+    return _fit(trainer, stage, validator, checkpoint, report)
+
+
+def _fit(
+    trainer: Any,
+    stage: common.Stage,
+    validator: RerankCallback,
+    checkpoint: Path | None,
+    views: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Train from the start or a checkpoint, mine where it is asked for, save, and summarise."""
     validator.trainer = trainer
+    mining.attach(trainer, stage, partial(scores, trainer, stage))
     trained = common.train(trainer, stage, checkpoint)
-    metrics = {"train": dict(trained), "views": report, **validator.summary()}
+    metrics = {"train": dict(trained), "views": views, **validator.summary()}
     return common.finish(trainer, stage, metrics=metrics, best=validator.best)
+
+
+def scores(
+    trainer: Any, stage: common.Stage, tasks: Sequence[RankingTask]
+) -> list[dict[str, float]]:
+    """Scores of all candidates of ``tasks`` by the model as it is, by docid.
+
+    Scored in views as validation shows them, where that is by_score, else of the size trained on.
+    """
+    spec = stage.spec
+    size = StrategySpec(name="by_score", params={"size": spec.data.sampler.size})
+    by_score = spec.eval.strategy if spec.eval.strategy.name == "by_score" else size
+    autocast = "bfloat16" if trainer.args.bf16 else stage.loaded.autocast
+    found: list[dict[str, float]] = []
+    with ready(trainer) as model:
+        reranker = Reranker(
+            loaded=replace(stage.loaded, model=model, autocast=autocast),
+            fmt=stage.fmt,
+            strategy=strategies.make(by_score, seed=spec.run.seed),
+            readout="score",
+        )
+        for start in range(0, len(tasks), 64):  # whole exchanges are held for so many queries
+            rankings = [r.ranking for r in reranker.rank_tasks(tasks[start : start + 64])]
+            found += [dict(zip(r.docids, r.scores, strict=True)) for r in rankings]
+    return found

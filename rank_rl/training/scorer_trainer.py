@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer
 
-from rank_rl.errors import DataError
+from rank_rl.formats.budget import fit
 from rank_rl.losses.group import ScoredGroup
 from rank_rl.models.scorers.base import Encoded, Raw
-from rank_rl.records import Grades, View
+from rank_rl.records import Grades, RankingTask, View
+from rank_rl.training import mining
 from rank_rl.training.common import training_views
+from rank_rl.training.signals import Signals, grades_of, progress
 from rank_rl.training.slot_trainer import Objective
 
 if TYPE_CHECKING:
@@ -31,15 +33,15 @@ if TYPE_CHECKING:
 class ScorerExample:
     """One encoded view with the grade of every document shown; ``key`` names it for seeds.
 
-    ``judged`` holds the relevant documents of the query that the view does not show: they are no
-    negatives either.
+    ``relevant`` holds all relevant documents of the query, also those that the view does not show:
+    they are no negatives.
     """
 
     key: str
     view: View
     grades: Grades
     encoded: Encoded
-    judged: frozenset[str] = frozenset()
+    relevant: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,32 +51,32 @@ class ScorerBatch:
     examples: tuple[ScorerExample, ...]
 
 
-def examples(stage: Stage) -> tuple[list[ScorerExample], dict[str, Any]]:
+def examples(
+    stage: Stage,
+) -> tuple[list[ScorerExample] | mining.MinedRows[ScorerExample], dict[str, Any]]:
     """Draw and encode the training views of a recipe, with the report of the draw.
 
     Raises:
         DataError: a task without grades, or a document that does not fit the model.
     """
     pairs, report = training_views(stage)
-    made = []
-    for number, (task, view) in enumerate(pairs):
-        if task.grades is None:
-            raise DataError(
-                "the task has no grades",
-                where=f"query {task.query.qid!r}",
-                expected="grades to train on",
-            )
-        made.append(
-            ScorerExample(
-                key=f"{task.query.qid}#{number}",
-                view=view,
-                grades=view.grades(task.grades),
-                encoded=stage.loaded.model.encode(view),
-                judged=frozenset(d for d, grade in task.grades.items() if grade > 0),
-            )
+
+    def encoded(number: int, task: RankingTask, view: View) -> ScorerExample:
+        return ScorerExample(
+            key=f"{task.query.qid}#{number}",
+            view=view,
+            grades=grades_of(stage, task, view),
+            encoded=stage.loaded.model.encode(view),
+            relevant=frozenset(d for d, grade in (task.grades or {}).items() if grade > 0),
         )
-    rows = [len(row.ids) for e in made for row in e.encoded.rows]
-    return made, {**report, "tokens": sum(rows), "longest": max(rows)}
+
+    def again(number: int, task: RankingTask, view: View) -> ScorerExample:
+        return encoded(number, task, fit(view, stage.tokens, fmt=stage.fmt)[0])
+
+    made = [encoded(number, task, view) for number, (task, view) in enumerate(pairs)]
+    lengths = [len(row.ids) for e in made for row in e.encoded.rows]
+    report |= {"tokens": sum(lengths), "longest": max(lengths)}
+    return mining.rows(stage, pairs, made, again), report
 
 
 def collate(batch: Sequence[ScorerExample]) -> dict[str, ScorerBatch]:
@@ -92,7 +94,7 @@ class ScorerTrainer(Trainer):  # type: ignore[misc]
     """
 
     def __init__(self, stage: Stage, objective: Objective, **arguments: Any) -> None:
-        self.objective = objective
+        self.objective, self.signals = objective, Signals.of(stage)
         # Several visible GPUs and one process: DataParallel cannot divide these batches.
         arguments["args"]._n_gpu = min(1, arguments["args"].n_gpu)
         super().__init__(
@@ -107,33 +109,33 @@ class ScorerTrainer(Trainer):  # type: ignore[misc]
         self, model: Any, inputs: Mapping[str, ScorerBatch], *_: Any, **__: Any
     ) -> torch.Tensor:
         """Objective of one batch, and of what the scorer trains beside, by its weight."""
-        batch = inputs["batch"].examples
+        batch: Sequence[ScorerExample] = inputs["batch"].examples
+        batch = mining.renewed(self.train_dataset, batch) or batch
         raws: list[Raw] = model([example.encoded for example in batch])
-        loss, _report = self.objective(groups(raws, batch), batch, self.state.global_step)
+        loss, _report = self.objective(self.groups(raws, batch), batch, self.state.global_step)
         for beside in zip(*(raw.extra for raw in raws), strict=True):
-            found = groups([raw for _, raw in beside], batch)
+            found = self.groups([raw for _, raw in beside], batch)
             more, _report = self.objective(found, batch, self.state.global_step)
             loss = loss + beside[0][0] * more
         return loss
 
+    def groups(self, raws: Sequence[Raw], batch: Sequence[ScorerExample]) -> list[ScoredGroup]:
+        """What losses see of every example."""
+        return [self._group(raw, i, raws, batch) for i, raw in enumerate(raws)]
 
-def groups(raws: Sequence[Raw], batch: Sequence[ScorerExample]) -> list[ScoredGroup]:
-    """What losses see of every example."""
-    return [_group(raw, i, raws, batch) for i, raw in enumerate(raws)]
-
-
-def _group(
-    raw: Raw, number: int, raws: Sequence[Raw], batch: Sequence[ScorerExample]
-) -> ScoredGroup:
-    example = batch[number]
-    view, made = example.view, raw.scores.new_tensor
-    return ScoredGroup(
-        scores=raw.scores,
-        grades=made([float(example.grades[d]) for d in view.docids]),
-        ranks=made([float(c.rank) for c in view.candidates]),
-        pairs=raw.pairs,
-        others=_others(number, raws, batch),
-    )
+    def _group(
+        self, raw: Raw, number: int, raws: Sequence[Raw], batch: Sequence[ScorerExample]
+    ) -> ScoredGroup:
+        example = batch[number]
+        view, made = example.view, raw.scores.new_tensor
+        return ScoredGroup(
+            **self.signals.columns(view, example.grades, progress(self.state), raw.scores),
+            scores=raw.scores,
+            grades=made([float(example.grades[d]) for d in view.docids]),
+            ranks=made([float(c.rank) for c in view.candidates]),
+            pairs=raw.pairs,
+            others=_others(number, raws, batch),
+        )
 
 
 def _others(
@@ -146,7 +148,7 @@ def _others(
     own, query = batch[number], raws[number].query
     if query is None:
         return None
-    left_out = own.judged | set(own.view.docids)
+    left_out = own.relevant | set(own.view.docids)
     found = []
     for i, (raw, example) in enumerate(zip(raws, batch, strict=True)):
         if i == number or raw.documents is None:

@@ -45,7 +45,7 @@ def show_budget(
     alone = stage == "sft" and hasattr(fmt, "slots")
     _show_views("training", train, fmt, tokens, alone=alone)
     mean = _show_views("evaluation", asked, fmt, tokens, alone=False)
-    _show_evaluation(test, spec, mean, generated=not hasattr(fmt, "slots"))
+    _show_evaluation(test, spec, mean, generated=formats.kind(fmt) == "text")
     _show_explanations(test, spec, asked, tokens)
 
 
@@ -72,7 +72,7 @@ def prompt_tokens(view: View, fmt: Format, tokens: Counter, *, alone: bool = Fal
     """Tokens that a model reads for a view: one packed pass over label slots, else all prompts."""
     if alone or not hasattr(fmt, "slots"):
         return sum(tokens.count_prompt(prompt) for prompt in fmt.prompts(view))
-    prefix, segments = tokens.encode_slots(fmt.slots(view))
+    prefix, segments = tokens.encode_slots(fmt.slots(view))  # type: ignore[union-attr]
     return len(prefix) + sum(map(len, segments))
 
 
@@ -138,10 +138,14 @@ def show_step(
     measure: bool = True,
 ) -> None:
     """Show seconds and memory of a training step; one line where they cannot be told."""
+    from rank_rl import formats
     from rank_rl.models.tokens import ChatTokens
     from rank_rl.training import STAGES
 
     if stage not in STAGES:
+        return
+    if formats.kind(formats.make(spec.format)) == "scorer":
+        heading("one step: not estimated for scorers")
         return
     if not isinstance(tokens, ChatTokens):
         heading("one step: not estimated, because the model is not there yet")

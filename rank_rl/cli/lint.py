@@ -67,7 +67,10 @@ def judge(spec: RecipeSpec, cases: Sequence[Case], *, where: str = "") -> Report
         raise RecipeError(
             "no rewards to check", where=where, expected="a recipe with a section rewards"
         )
-    composite, fmt = rewards.make(spec.rewards), formats.make(spec.format)
+    composite, fmt = (
+        rewards.make(spec.rewards),
+        formats.make_written(spec.format, where="format.name"),
+    )
     made_up = adversaries.cases(spec.data.sampler.size)
     if spec.grpo.policy == "slots":
         values = getattr(fmt, "values", None) if spec.grpo.action == "labels" else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from rank_rl.errors import RecipeError
 from rank_rl.formats.base import Format
 from rank_rl.registry import resolve
 from rank_rl.specs import FormatSpec
@@ -29,7 +30,7 @@ INPUTS: dict[str, str] = {
 }
 Kind = Literal["text", "slots", "scorer"]
 
-__all__ = ["INPUTS", "TABLE", "Format", "Kind", "kind", "make"]
+__all__ = ["INPUTS", "TABLE", "Format", "Kind", "kind", "make", "make_written"]
 
 
 def make(spec: FormatSpec) -> Format:
@@ -39,6 +40,23 @@ def make(spec: FormatSpec) -> Format:
         RecipeError: unknown name, wording or parameter.
     """
     fmt: Format = resolve("format", spec.name, {**TABLE, **INPUTS})(spec)
+    return fmt
+
+
+def make_written(spec: FormatSpec, *, where: str) -> Format:
+    """``make`` for those who need text: refuses inputs of scorers.
+
+    Raises:
+        RecipeError: as ``make``, or an input; ``where`` is the key to blame.
+    """
+    fmt = make(spec)
+    if kind(fmt) == "scorer":
+        raise RecipeError(
+            f"format {spec.name!r} writes no text",
+            where=where,
+            expected=f"one of {', '.join(TABLE)}",
+            remedy="scorers are trained by stage score",
+        )
     return fmt
 
 

@@ -269,11 +269,11 @@ def _layers(model: Any) -> Any:
     """The layers of a model, lowest first; of an encoder, its module list of that length."""
     import torch
 
-    if not hasattr(model, "get_decoder"):
-        count = getattr(model.config, "num_hidden_layers", None)
-        lists = (m for m in model.modules() if isinstance(m, torch.nn.ModuleList))
-        return next((found for found in lists if len(found) == count), ())
-    return getattr(model.get_decoder(), "layers", ())
+    if (layers := getattr(model.get_decoder(), "layers", None)) is not None:
+        return layers
+    count = getattr(model.config, "num_hidden_layers", None)
+    lists = (m for m in model.modules() if isinstance(m, torch.nn.ModuleList))
+    return next((found for found in lists if len(found) == count), ())
 
 
 def lora_config(spec: LoraSpec, task: str = "CAUSAL_LM") -> Any:

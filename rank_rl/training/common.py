@@ -23,7 +23,7 @@ from rank_rl import data, formats
 from rank_rl.data.files import sha256
 from rank_rl.data.lessons import lesson_file
 from rank_rl.data.sampling import sample_tasks
-from rank_rl.errors import DataError, RankRLError, RecipeError, StorageError
+from rank_rl.errors import DataError, RankRLError, StorageError
 from rank_rl.formats.budget import CutReport, fit
 from rank_rl.generation.readout import check_readout, readout_for
 from rank_rl.hub.contract import PromptContract
@@ -110,14 +110,9 @@ def begin(name: str, spec: RecipeSpec, info: Mapping[str, Any]) -> Stage:
     with saving(out_dir):
         out_dir.mkdir(parents=True, exist_ok=True)
     fmt = formats.make(spec.format)
+    if name != "score":
+        fmt = formats.make_written(spec.format, where="format.name")
     scorer = formats.kind(fmt) == "scorer"
-    if scorer and name != "score":
-        raise RecipeError(
-            f"format {spec.format.name!r} writes no text, which stage {name} learns through",
-            where="format.name",
-            expected="a format that writes",
-            remedy="train scorers with stage score",
-        )
     readout = readout_for(fmt, spec.eval.readout, where="eval.readout")
     collection = data.load(spec.data, seed=spec.run.seed)
     if not collection.train and not (name == "sft" and spec.data.lessons):

@@ -17,6 +17,7 @@ from transformers import Trainer
 from rank_rl.formats.budget import fit
 from rank_rl.losses.group import ScoredGroup
 from rank_rl.models.scorers.base import Encoded, Raw
+from rank_rl.models.scorers.embedding import cosines
 from rank_rl.records import Grades, RankingTask, View
 from rank_rl.training import mining
 from rank_rl.training.common import training_views
@@ -154,6 +155,6 @@ def _others(
         if i == number or raw.documents is None:
             continue
         kept = [k for k, docid in enumerate(example.view.docids) if docid not in left_out]
-        found.append(raw.documents[kept] @ query / raw.temperature)
+        found.append(cosines(raw.documents[kept], query) / raw.temperature)
         left_out = left_out | set(example.view.docids)
     return torch.cat(found) if found else None

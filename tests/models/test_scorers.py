@@ -342,3 +342,13 @@ def test_a_tokenizer_without_a_chat_template_serves_a_scorer_only(bert: Path) ->
     assert isinstance(TextTokens(loading.load_tokenizer(source, chat=False)), TextTokens)
     with pytest.raises(ModelError, match="no chat template"):
         loading.load_tokenizer(source)
+
+
+@every_scorer
+def test_scores_keep_their_digits_under_autocast(bert: Path, case: str) -> None:
+    model = load(bert, case).model
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = scores(model, LONG)[0]
+    kept = torch.tensor(found).bfloat16().float().tolist()
+    assert found == pytest.approx(scores(model, LONG)[0], rel=0.2, abs=0.2)
+    assert kept != found

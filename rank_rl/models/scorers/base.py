@@ -193,14 +193,26 @@ class Scorer(nn.Module):
 
 
 def pool(states: torch.Tensor, mask: torch.Tensor, how: str) -> torch.Tensor:
-    """(N, H) of (N, L, H) token states: the first, the last, or the mean of those not padded."""
+    """(N, H), fp32, of (N, L, H) token states: the first, the last, or the mean without padding."""
     if how == "cls":
-        return states[:, 0]
+        return states[:, 0].float()
     if how == "last":
         last = mask.sum(1) - 1
-        return states[torch.arange(len(states), device=states.device), last]
+        return states[torch.arange(len(states), device=states.device), last].float()
     share = mask / mask.sum(1, keepdim=True)
-    return (states * share[..., None].to(states.dtype)).sum(1)
+    return (states.float() * share[..., None]).sum(1)
+
+
+def exact(tensor: torch.Tensor) -> Any:
+    """A block without autocast: scores in bf16 would have three digits, and many ties."""
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
+def linear(layer: nn.Linear, states: torch.Tensor) -> torch.Tensor:
+    """A linear layer computed in fp32, whatever its weights are in."""
+    bias = None if layer.bias is None else layer.bias.float()
+    with exact(states):
+        return nn.functional.linear(states.float(), layer.weight.float(), bias)
 
 
 def write_head(model: Scorer, folder: Path) -> None:

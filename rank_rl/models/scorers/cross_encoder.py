@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rank_rl.models.scorers.base import Encoded, Padded, Raw, Scorer, pool
+from rank_rl.models.scorers.base import Encoded, Padded, Raw, Scorer, linear, pool
 from rank_rl.models.scorers.texts import TextTokens
 from rank_rl.records import View
 
@@ -54,7 +54,7 @@ class CrossEncoder(Scorer):
             states = found.hidden_states[-1] if controlled else None
         else:
             states = self.encoder(**batch.inputs()).last_hidden_state
-            scores = self.head(pool(states, batch.mask, self.fmt.params.pooling))
+            scores = linear(self.head, pool(states, batch.mask, self.fmt.params.pooling))
         if not controlled:
             return scores.float()
         assert self.terms is not None
@@ -92,5 +92,4 @@ class TermControl(nn.Module):
         seen = torch.cat([chosen.new_ones(len(chosen), 1), chosen], 1)
         weights = (self.shows(keys) @ self.asks(pooled)[..., None])[..., 0] / keys.shape[-1] ** 0.5
         shares = weights.masked_fill(~seen, float("-inf")).softmax(1)
-        scores: torch.Tensor = self.head(self.norm(pooled + (shares[..., None] * keys).sum(1)))
-        return scores
+        return linear(self.head, self.norm(pooled + (shares[..., None] * keys).sum(1)))

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 
 from rank_rl.formats.inputs import EmbeddingInput
-from rank_rl.models.scorers.base import Encoded, Padded, Raw, Scorer, pool
+from rank_rl.models.scorers.base import Encoded, Padded, Raw, Scorer, exact, pool
 from rank_rl.models.scorers.texts import Row
 from rank_rl.records import View
 
@@ -41,7 +41,7 @@ class Embedding(Scorer):
         """(N, H) unit vectors."""
         states = self.encoder(**batch.inputs()).last_hidden_state
         pooled = pool(states, batch.mask, self.fmt.params.pooling)
-        return torch.nn.functional.normalize(pooled.float(), dim=-1)
+        return torch.nn.functional.normalize(pooled, dim=-1)
 
     def finish(self, states: Sequence[torch.Tensor], groups: Sequence[Encoded]) -> list[Raw]:
         """Cosines of the query, or of the listwise query in a second pass."""
@@ -77,7 +77,13 @@ class Embedding(Scorer):
 
     def _raw(self, query: torch.Tensor, documents: torch.Tensor, tokens: int) -> Raw:
         temperature = self.fmt.params.temperature
-        scores = documents @ query / temperature
+        scores = cosines(documents, query) / temperature
         return Raw(
             scores=scores, query=query, documents=documents, temperature=temperature, tokens=tokens
         )
+
+
+def cosines(documents: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+    """(n,) products of unit vectors (n, D) and (D,), in fp32 under autocast too."""
+    with exact(query):
+        return documents @ query

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rank_rl.models.scorers.base import Encoded, Padded, Raw, Scorer, pool
+from rank_rl.models.scorers.base import Encoded, Padded, Raw, Scorer, exact, linear, pool
 from rank_rl.models.scorers.texts import TextTokens
 from rank_rl.records import Order, Outcome, View
 
@@ -38,13 +38,13 @@ class PairScores(Scorer):
         """(N, 2 x size): the two projections of every state."""
         states = self.encoder(**batch.inputs()).last_hidden_state
         pooled = pool(states, batch.mask, self.fmt.params.pooling)
-        return torch.cat([self.before(pooled), self.behind(pooled)], 1)
+        return torch.cat([linear(self.before, pooled), linear(self.behind, pooled)], 1)
 
     def finish(self, states: Sequence[torch.Tensor], groups: Sequence[Encoded]) -> list[Raw]:
         """Weights of all pairs of a view, and scores made of them."""
         found = []
         for state, group in zip(states, groups, strict=True):
-            pairs = self._weights(*state.chunk(2, 1)).float()
+            pairs = self._weights(*state.chunk(2, 1))
             others = pairs * (1 - torch.eye(len(pairs), device=pairs.device))
             scores = (others.sum(1) - others.sum(0)) / max(1, len(pairs) - 1)
             found.append(Raw(scores=scores, pairs=pairs, tokens=group.tokens))
@@ -61,7 +61,7 @@ class PairScores(Scorer):
     def _weights(self, before: torch.Tensor, behind: torch.Tensor) -> torch.Tensor:
         """(n, n) weights from (n, size) projections."""
         if self.fmt.params.form == "bilinear":
-            return before @ behind.T / before.shape[1] ** 0.5
+            with exact(before):
+                return before @ behind.T / before.shape[1] ** 0.5
         hidden = torch.nn.functional.gelu(before[:, None] + behind[None])
-        weights: torch.Tensor = self.weight(hidden)[..., 0]
-        return weights
+        return linear(self.weight, hidden)[..., 0]

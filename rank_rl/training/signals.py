@@ -72,7 +72,7 @@ class Signals:
         return None if own is None else [own.get(d, math.nan) for d in view.docids]
 
     def columns(self, view: View, grades: Grades, progress: float, like: Any) -> dict[str, Any]:
-        """``teacher`` and ``weights`` of a ``ScoredGroup``: fp32 (n,) where ``like`` is, or None."""
+        """``teacher`` and ``weights`` of a ``ScoredGroup``: fp32, on the device of ``like``."""
         import torch
 
         found = {"teacher": self.scores(view), "weights": self.weights(view, grades, progress)}

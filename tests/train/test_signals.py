@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import torch
 from stage_runs import SLOTS, TRAINING, learned
+from typer.testing import CliRunner
 
+from rank_rl.cli.app import app
 from rank_rl.errors import DataError, RecipeError
 from rank_rl.losses.group import ScoredGroup, need
 from rank_rl.specs import RecipeSpec
@@ -108,6 +110,15 @@ def test_stages_without_losses_refuse_a_curriculum(recipe: Recipe, stage: Any) -
     spec = recipe(data={**recipe().data.model_dump(), "curriculum": {}}, rewards=[{"name": "ndcg"}])
     with pytest.raises(RecipeError, match="data.curriculum: stage .* has no losses"):
         stage(spec, {})
+
+
+def test_check_refuses_what_the_stage_would(recipe: Recipe, tmp_path: Path) -> None:
+    spec = recipe(data={**recipe().data.model_dump(), "curriculum": {}})
+    file = tmp_path / "recipe.yaml"
+    file.write_text(spec.model_dump_json())
+    result = CliRunner().invoke(app, ["check", str(file), "--stage", "sft"])
+    assert result.exit_code == 2
+    assert "data.curriculum: stage sft has no losses that weigh documents" in result.stderr
 
 
 def teacher_run(tmp_path: Path, values: tuple[float, ...] = (0.25, -0.5, 2.0)) -> str:

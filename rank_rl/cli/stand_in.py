@@ -45,7 +45,7 @@ def stand_in(spec: RecipeSpec) -> StandIn:
     from rank_rl.models.counting import Words, token_counter
 
     data, said = _data(spec.data, spec.run.seed)
-    counter = token_counter(spec.model.name)
+    counter = token_counter(spec.model.name, warn=False)
     here = not isinstance(counter[0], Words)
     if not here:
         counter = token_counter(TOKENIZER)

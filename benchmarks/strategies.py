@@ -6,10 +6,10 @@
 Every row is a strategy with a format and a readout; `--rows` chooses them by the beginnings of
 their names. Rows without a format of their own are asked in the checkpoint's (or `--format`'s); the
 others use a format the checkpoint may not have been trained with. All rows rank the same test
-queries by the code of ``rank-rl bench``, whose finished rows are kept, so that a killed run goes on.
-Writes results/strategies.json (a result of the benchmark with the rows as they were asked), and from
-it docs/strategies.md and docs/strategies.svg: nDCG@10 with its interval against calls, tokens and
-seconds a query. `--render` writes only the latter two again.
+queries by the code of ``rank-rl bench``, whose finished rows are kept, so that a killed run goes
+on. Writes results/strategies.json (a result of the benchmark with the rows as they were asked), and
+from it docs/strategies.md and docs/strategies.svg: nDCG@10 with its interval against calls, tokens
+and seconds a query. `--render` writes only the latter two again.
 """
 
 from __future__ import annotations
@@ -270,8 +270,8 @@ def table(result: Mapping[str, Any]) -> str:
     model = next((s["model"]["name"] for s in result["systems"] if s["model"]), "")
     lines += [
         "",
-        f"{result['queries']} test queries of {result['data']['name']}, seed {result['seed']}, model "
-        f"`{model}`, {result['device']}, rank_rl {result['rank_rl']}.",
+        f"{result['queries']} test queries of {result['data']['name']}, seed {result['seed']}, "
+        f"model `{model}`, {result['device']}, rank_rl {result['rank_rl']}.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -202,10 +202,13 @@ def _bases(
         }
         if all(system.get("model") != model for system in systems):
             asked.setdefault(json.dumps(row, sort_keys=True), row)
+    # A stage's checkpoint is not untrained: calling it so would hide what came before the arms.
+    trained = any(row["model"].endswith("/final") for row in asked.values())
+    name = "start" if trained else "untrained base"
     modes = [row["format"].get("mode", "answer") for row in asked.values()]
-    names = ["untrained base" if len(asked) == 1 else f"untrained base, {m}" for m in modes]
+    names = [name if len(asked) == 1 else f"{name}, {mode}" for mode in modes]
     if len(set(names)) < len(names):
-        names = [f"untrained base {number}" for number in range(1, len(names) + 1)]
+        names = [f"{name} {number}" for number in range(1, len(names) + 1)]
     return [{"name": name, **row} for name, row in zip(names, asked.values(), strict=True)]
 
 

@@ -129,6 +129,15 @@ def test_a_common_warm_up_runs_once_and_settings_do_not_reach_it(folder: Path) -
     assert {s.model for s in bench.systems if s.name.startswith("untrained")} == {"other"}
 
 
+def test_a_start_that_a_stage_has_trained_is_not_called_untrained(folder: Path) -> None:
+    bench = arm_plan.load(folder, ["sft:model.name=out/score/final"]).steps[-1].recipe.spec.bench
+    assert bench is not None
+    assert [s.name for s in bench.systems if s.model == "out/score/final"] == [
+        "start, answer", "start, reason"
+    ]  # fmt: skip
+    assert bench.baselines == ["first stage", "start, answer"]
+
+
 LISTED = """arms:
   - {name: a, stages: [sft]}
   - {name: b, stages: [sft, grpo]}

@@ -65,7 +65,7 @@ def sample_views(
         for attempt in range(spec.retries + 1):
             rng = seeds.rng(seed, "view", task.query.qid, draw, attempt)
             picked = _draw(task, spec, rng)
-            if _teaches(picked, task, spec.least_ndcg):
+            if _teaches(picked, task) and _shown_well(picked, task, spec.least_ndcg):
                 views.append(numbered(task.query, picked))
                 break
         else:
@@ -124,13 +124,16 @@ _PICKERS: dict[str, Callable[[RankingTask, SamplerSpec, random.Random], Picked]]
 }
 
 
-def _teaches(picked: Picked, task: RankingTask, least: float) -> bool:
-    if task.grades is None:
-        return True
-    grades = {c.docid: _grade(task, c) for c in picked}
-    relevant = sum(grade > 0 for grade in grades.values())
-    return 0 < relevant < len(picked) and metrics.ndcg(list(grades), grades) >= least
+def _teaches(picked: Picked, task: RankingTask) -> bool:
+    relevant = sum(_grade(task, c) > 0 for c in picked)
+    return task.grades is None or 0 < relevant < len(picked)
 
 
 def _grade(task: RankingTask, candidate: Candidate) -> int:
     return (task.grades or {}).get(candidate.docid, 0)
+
+
+def _shown_well(picked: Picked, task: RankingTask, least: float) -> bool:
+    """Whether the order shown has an nDCG@10 of at least ``least``; always without grades."""
+    grades = {c.docid: _grade(task, c) for c in picked}
+    return task.grades is None or metrics.ndcg(list(grades), grades) >= least

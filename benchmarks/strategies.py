@@ -286,6 +286,7 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
 
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
     asked = [s for s in result["systems"] if s["costs"]]
     given = {s["name"]: s["metrics"][METRIC]["mean"] for s in result["systems"] if not s["costs"]}
@@ -304,6 +305,7 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
                           linestyle="none", label=system["name"], **style)  # fmt: skip
         axis.axhline(given["first stage"], color="grey", linestyle=":", label="first stage")
         axis.set_xscale("log")
+        axis.xaxis.set_minor_formatter(NullFormatter())  # its labels would overlap
         axis.set_xlabel(title)
     axes[0].set_ylabel(METRIC)
     handles, labels = axes[0].get_legend_handles_labels()

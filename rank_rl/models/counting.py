@@ -43,10 +43,11 @@ class Words:
         return shared, [self.encode(f"{body} {prompt.lead}") for body in prompt.bodies]
 
 
-def token_counter(name: str) -> tuple[Counter, str]:
+def token_counter(name: str, *, warn: bool = True) -> tuple[Counter, str]:
     """The model's tokenizer, or a count of words when it is not there; and which of them it is.
 
-    Weights are not loaded, and of a Hub model only the tokenizer is fetched.
+    Weights are not loaded, and of a Hub model only the tokenizer is fetched. ``warn`` logs why a
+    tokenizer cannot be had.
     """
     here = name.startswith("pip:") or Path(name).expanduser().exists()
     if not here and name.count("/") != 1:  # a folder that a stage before this one will write
@@ -56,7 +57,8 @@ def token_counter(name: str) -> tuple[Counter, str]:
         source = sources.locate(name) if here else remote
         return ChatTokens(loading.load_tokenizer(source)), f"counted with the tokenizer of {name}"
     except ModelError as error:
-        logger.warning("no tokenizer: %s", error.line())
+        level = logging.WARNING if warn else logging.DEBUG
+        logger.log(level, "no tokenizer: %s", error.line())
         return Words(), "counted in words (tokens are more)"
 
 

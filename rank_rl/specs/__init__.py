@@ -6,6 +6,7 @@ YAML, applies ``extends`` and ``--set`` and turns a validation error into one re
 
 from __future__ import annotations
 
+from rank_rl.specs.arms import ArmSpec, ArmsSpec, ArmStagesSpec, MethodResultSpec, MethodSpec
 from rank_rl.specs.base import (
     FormatSpec,
     LoraSpec,
@@ -40,6 +41,9 @@ from rank_rl.specs.training import (
 
 __all__ = [
     "AlarmSpec",
+    "ArmSpec",
+    "ArmStagesSpec",
+    "ArmsSpec",
     "BenchSpec",
     "CurriculumSpec",
     "DataSpec",
@@ -52,6 +56,8 @@ __all__ = [
     "LabelSpec",
     "LoraSpec",
     "LossSpec",
+    "MethodResultSpec",
+    "MethodSpec",
     "ModelSpec",
     "NamedSpec",
     "PassRateSpec",

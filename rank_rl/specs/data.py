@@ -32,7 +32,8 @@ class SamplerSpec(Spec):
     with ``shuffle`` and in first-stage order without. A pool holds the ``keep_first`` best
     candidates of the first stage in any case: hard negatives, and what a prompt with ``context``
     shows when whole pools are ranked. A draw without a relevant document, or with nothing else,
-    teaches nothing: it is repeated up to ``retries`` times, then left out and counted.
+    teaches nothing, nor does one whose order shown has an nDCG@10 below ``least_ndcg`` (Rearank,
+    2025): it is repeated up to ``retries`` times, then left out and counted.
     ``negatives_per_positive`` thins out the rows of stage sft with format slots, one row a
     document: that many documents that are not relevant for each relevant one of a view (at least
     one a view); null keeps all.
@@ -55,6 +56,7 @@ class SamplerSpec(Spec):
     keep_first: int = Field(default=0, ge=0)
     shuffle: bool = True
     retries: int = Field(default=10, ge=0)
+    least_ndcg: float = Field(default=0.0, ge=0, lt=1)
     negatives_per_positive: int | None = Field(default=None, ge=0)
     negatives: Literal["random", "hard", "mixed", "mined"] = "random"
     depth: int | None = Field(default=None, ge=1)

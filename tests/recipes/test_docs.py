@@ -64,6 +64,11 @@ SECTIONS = {
     "SynthesisSpec": "`teach.synthesis`",
     "PipelineSpec": "`pipeline.yaml`",
     "PipelineStage": "`stages` of a pipeline",
+    "ArmsSpec": "`arms.yaml`",
+    "ArmStagesSpec": "`stages` of arms",
+    "ArmSpec": "`arms` of arms",
+    "MethodSpec": "`method.yaml`",
+    "MethodResultSpec": "`results` of a method",
 }
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 Rows = dict[str, list[str]]

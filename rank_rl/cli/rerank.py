@@ -85,7 +85,7 @@ def _rank(
     first_stage: str,
 ) -> list[RankResult]:
     """Rank, and say on stderr when documents are put into another order before."""
-    from rank_rl.rerank import candidate
+    from rank_rl.data.given import candidate
 
     found = [candidate(document, i) for i, document in enumerate(documents, 1)]
     if first_stage == "auto" and reranker.orders(found):

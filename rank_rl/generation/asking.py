@@ -1,8 +1,9 @@
 """From views to outcomes: the one path that asks a model, shared by reranking and validation.
 
 ``SlotAsker`` reads label slots in packed passes, ``LabelAsker`` the label of a text answer, and
-``TextAsker`` generates answers and parses them. All cut documents to the format's budget first, count the cuts, and return an ``Asked`` a view,
-in order. Which views are asked is a strategy's business.
+``TextAsker`` generates answers and parses them. All cut documents to the format's budget first,
+count the cuts, and return an ``Asked`` a view, in order. Which views are asked is a strategy's
+business.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from rank_rl.formats.budget import CutReport, TokenCounter, fit
 from rank_rl.generation import Generator
 from rank_rl.generation.choosing import LabelReading, Question, ask_labels, label_outcome
 from rank_rl.generation.guided import fill
-from rank_rl.generation.readout import check_texts, read_slots, with_expected
+from rank_rl.generation.readout import BY_PROBABILITY, check_texts, read_slots, with_expected
 from rank_rl.generation.reasoning import begun, label_lead
 from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import Completion, Exchange, Outcome, Prompt, Scores, View
@@ -136,6 +137,30 @@ class TextAsker:
             qid=view.query.qid, view=view, prompt=prompt, completion=completion, outcome=outcome
         )
         return Asked(exchange=exchange, statuses={outcome.status: 1})
+
+
+def make_asker(
+    loaded: Loaded, fmt: Format, generator: Generator, readout: Readout, reasoning: Reasoning
+) -> SlotAsker | LabelAsker | TextAsker:
+    """What answers views of a format, by the way in which it is read out.
+
+    Raises:
+        ModelError: the model's tokens or attention do not allow label slots.
+    """
+    if hasattr(fmt, "slots"):
+        from rank_rl.models.packed import PackedScorer
+
+        return SlotAsker(fmt, PackedScorer(loaded, fmt), readout=readout)  # type: ignore[arg-type]
+    if readout == "score":
+        return LabelAsker(fmt, loaded, reasoning=reasoning)
+    return TextAsker(
+        fmt,
+        generator,
+        ChatTokens(loaded.tokenizer),
+        scored_by=loaded if readout in BY_PROBABILITY else None,
+        guided=readout == "guided",
+        reasoning=reasoning,
+    )
 
 
 class LabelAsker:

@@ -152,9 +152,7 @@ def ask_labels(
     return readings
 
 
-def _reading(
-    trie: _Trie, rows: torch.Tensor, choices: Sequence[str], rate: float
-) -> LabelReading:
+def _reading(trie: _Trie, rows: torch.Tensor, choices: Sequence[str], rate: float) -> LabelReading:
     return LabelReading(
         logprobs=dict(zip(choices, trie.logprobs(rows), strict=True)),
         begins=int(rows[0].argmax()) in trie.first,
@@ -215,7 +213,9 @@ def label_outcome(fmt: Format, view: View, lead: str, logprobs: Mapping[str, flo
         weights = label_weights(worth)
         values = {view.docids[0]: sum(w * lp for w, lp in zip(weights, known, strict=True) if w)}
     else:
-        values = _shares(view, {c: Outcome(status="ok", answer=a) for c, a in read.items()}, logprobs)
+        values = _shares(
+            view, {c: Outcome(status="ok", answer=a) for c, a in read.items()}, logprobs
+        )
     return finish(Scores(values=values) if values else None, () if values else ("no_label",))
 
 

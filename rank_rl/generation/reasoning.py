@@ -1,9 +1,9 @@
 """Reasoning skipped at inference: a model that was trained to reason answers at once.
 
-Training with reasoning helps although it is not written when documents are ranked (RRADistill, 2024,
-arXiv 2410.18097; the think switch of TFRank, 2025, arXiv 2508.09539). Formats that think first get
-an empty reasoning as the beginning of the assistant's turn; formats that give the label first stop
-behind it; label slots need nothing, as their notes are written on demand only.
+A model is trained to reason, and spared the reasoning when it ranks (RRADistill, 2024, arXiv
+2410.18097; TFRank, 2025, arXiv 2508.09539). Formats that think first get an empty reasoning as the
+beginning of the assistant's turn; formats that give the label first stop behind it; label slots
+need nothing, as their notes are written on demand only.
 """
 
 from __future__ import annotations

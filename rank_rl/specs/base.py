@@ -92,7 +92,7 @@ class StrategySpec(NamedSpec):
 
 
 class FusionSpec(Spec):
-    """A ranking joined with the first stage's; ``weight`` is the first stage's share."""
+    """A ranking joined with the first stage's; ``weight`` is the reranker's share."""
 
     method: FusionMethod = "rrf"
     weight: float = Field(default=0.5, ge=0, le=1)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rank_rl.formats.base import Format
-from rank_rl.records import Completion, Grades, Scores, View
+from rank_rl.records import Completion, Grades, View
 from rank_rl.rewards.compose import Composite
-from rank_rl.strategies.oracle import Kind, copy, oracle
+from rank_rl.strategies.oracle import Kind, copy, kind_of, oracle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +22,8 @@ class Baselines:
 
 
 def answer_kind(fmt: Format, view: View, grades: Grades) -> Kind:
-    """Whether a format answers with an order or with scores, by its ideal answer to a view."""
-    ideal = fmt.parse(fmt.ideal(view, grades), view).answer
-    return "scores" if isinstance(ideal, Scores) else "order"
+    """What a format answers with, by its ideal answer to a view."""
+    return kind_of(fmt.parse(fmt.ideal(view, grades), view).answer)
 
 
 def baselines(composite: Composite, view: View, grades: Grades, kind: Kind = "order") -> Baselines:
@@ -34,7 +33,7 @@ def baselines(composite: Composite, view: View, grades: Grades, kind: Kind = "or
         composite: the rewards of the recipe.
         view: documents in the order shown.
         grades: grades by docid.
-        kind: whether the format answers with an order or with scores.
+        kind: what the format answers with, see ``answer_kind``.
     """
     # Without tokens a length reward pays in full: these are lines to compare with, not texts.
     blank = Completion(text="")

@@ -19,7 +19,7 @@ from rank_rl.generation import Generator
 from rank_rl.generation.choosing import LabelReading, Question, ask_labels, label_outcome
 from rank_rl.generation.guided import fill
 from rank_rl.generation.readout import BY_PROBABILITY, check_texts, read_slots, with_expected
-from rank_rl.generation.reasoning import begun, label_lead
+from rank_rl.generation.reasoning import begun, generate_labels, label_first, label_lead
 from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import Completion, Exchange, Outcome, Prompt, Scores, View
 from rank_rl.specs import Readout, Reasoning
@@ -86,7 +86,8 @@ class TextAsker:
         scored_by: a model that reads expected scores off the answers (format ``scores``); None
             takes the scores as they were written.
         guided: that model also writes the answers, of which it is given all but the scores.
-        reasoning: ``skip`` lets an answer begin behind an empty reasoning.
+        reasoning: ``skip`` lets an answer begin behind an empty reasoning, or end behind its label
+            where the format puts that first.
     """
 
     def __init__(
@@ -117,6 +118,8 @@ class TextAsker:
         if self.guided and self.scored_by is not None:
             size = self.generator.batch_size
             completions = fill(self.scored_by, prompts, fitted, self.fmt, batch_size=size)  # type: ignore[arg-type]
+        elif self.reasoning == "skip" and label_first(self.fmt):
+            completions = generate_labels(self.generator, prompts, fitted, self.fmt, self.tokens)
         else:
             completions = self.generator.generate(prompts)
         return [

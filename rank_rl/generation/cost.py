@@ -85,7 +85,7 @@ def foresee(tasks: Sequence[RankingTask], strategy: Strategy, fmt: Format, token
         depth=count.depth,
         documents=count.documents,
         prompt_tokens=round(read / max(1, len(views)) * count.calls),
-        exact=bool(getattr(count, "exact", False)),
+        exact=count.exact,
     )
 
 

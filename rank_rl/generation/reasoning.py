@@ -8,16 +8,19 @@ need nothing, as their notes are written on demand only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from rank_rl.errors import RecipeError
 from rank_rl.formats import base
-from rank_rl.records import Candidate, Prompt, Query, View, numbered
+from rank_rl.records import Candidate, Completion, Prompt, Query, View, numbered
 from rank_rl.specs import Reasoning
 
 if TYPE_CHECKING:
     from rank_rl.formats.base import Format
+    from rank_rl.formats.budget import TokenCounter
+    from rank_rl.generation import Generator
 
 # What an ideal answer without reasoning says before its answer.
 SKIPPED = base.with_reasoning("reason", "", "").removesuffix("</answer>")
@@ -62,3 +65,40 @@ def label_lead(fmt: Format, view: View, reasoning: Reasoning) -> str | None:
     """What the assistant's turn says before its label; None where reasoning has to be written."""
     own: str | None = fmt.lead(view)  # type: ignore[attr-defined]
     return SKIPPED if own is None and reasoning == "skip" else own
+
+
+def generate_labels(
+    generator: Generator,
+    prompts: Sequence[Prompt],
+    views: Sequence[View],
+    fmt: Format,
+    tokens: TokenCounter,
+) -> list[Completion]:
+    """Answers of a label-first format that end behind the label.
+
+    A generator with ``shortened`` writes no more tokens than a label takes; what others write
+    behind it is dropped. An answer gets the end that an ideal one without reasoning has, so that
+    it keeps the rules of its format; one that begins with no label is left as it is.
+    """
+    lengths = [len(tokens.encode(text)) for view in views[:1] for text in _choices(fmt, view)]
+    # Two more, as a label behind a prompt may be cut into other tokens than by itself.
+    shortened: Any = getattr(generator, "shortened", None)
+    short: Generator = shortened(max(lengths) + 2) if shortened and lengths else generator
+    answers = short.generate(prompts)
+    return [_ended(*known, fmt) for known in zip(answers, prompts, views, strict=True)]
+
+
+def _ended(completion: Completion, prompt: Prompt, view: View, fmt: Format) -> Completion:
+    choices = sorted(_choices(fmt, view), key=len, reverse=True)
+    whole, ideal = prompt.prefill + completion.text, fmt.ideal(view, {}, "")
+    label = next((text for text in choices if whole.startswith(text)), None)
+    if label is None:
+        return completion
+    end = next((ideal.removeprefix(text) for text in choices if ideal.startswith(text)), "")
+    return replace(completion, text=(label + end).removeprefix(prompt.prefill), finish="stop")
+
+
+def _choices(fmt: Format, view: View) -> list[str]:
+    """The labels with what comes before them."""
+    lead: str = fmt.lead(view) or ""  # type: ignore[attr-defined]
+    return [lead + choice for choice in fmt.choices(view)]  # type: ignore[attr-defined]

@@ -168,3 +168,48 @@ def test_validations_with_and_without_reasoning_are_not_compared():
     assert eval_fingerprint(EvalSpec()) != eval_fingerprint(EvalSpec(reasoning="skip"))
     # What runs of earlier versions wrote down, when there was no such key.
     assert eval_fingerprint(EvalSpec()) == "769c1a728a2e"
+
+
+LABEL_FIRST = {"labels": ["no", "yes"], "order": "label_first"}
+
+
+def label_first_format():
+    spec = FormatSpec(name="pointwise", mode="reason", wording="words", params=LABEL_FIRST)
+    return formats.make(spec)
+
+
+def one_by_one(loaded, generator=None, **reading):
+    return Reranker(
+        loaded=loaded,
+        fmt=label_first_format(),
+        strategy=StrategySpec(name="by_score", params={"size": 1}),
+        generator=generator,
+        max_new_tokens=40,
+        **reading,
+    )
+
+
+def test_a_label_that_comes_first_is_where_the_answer_ends(loaded):
+    said = ["no. It flows.", "no", "yes. It is small and it names him."]
+    (written,) = one_by_one(loaded, CannedGenerator(said)).rank_tasks([TASK])
+    (skipped,) = one_by_one(loaded, CannedGenerator(said), reasoning="skip").rank_tasks([TASK])
+    assert [e.completion.text for e in written.exchanges] == said
+    assert [e.completion.text for e in skipped.exchanges] == ["no.", "no.", "yes."]
+    # A label alone lacks its note, unless notes were not asked for.
+    assert written.statuses == {"ok": 2, "repaired": 1, "failed": 0}
+    assert skipped.statuses == {"ok": 3, "repaired": 0, "failed": 0}
+    assert written.ranking.docids == skipped.ranking.docids == ("d3", "d1", "d2")
+    (garbage,) = one_by_one(loaded, CannedGenerator(["?"]), reasoning="skip").rank_tasks([TASK])
+    assert garbage.statuses["failed"] == 3 and garbage.exchanges[0].completion.text == "?"
+
+
+def test_a_model_writes_no_more_than_the_label(loaded):
+    (written,) = one_by_one(loaded).rank_tasks([TASK])
+    (skipped,) = one_by_one(loaded, reasoning="skip").rank_tasks([TASK])
+    assert 0 < skipped.completion_tokens <= 3 * 4 < written.completion_tokens
+    # A label that comes first can be read without either.
+    (scored,) = one_by_one(loaded, readout="score").rank_tasks([TASK])
+    assert scored.completion_tokens == 0 and len(set(scored.ranking.scores)) == 3
+    record = scored.exchanges[0].completion.slots["1"]
+    value = dict(zip(scored.ranking.docids, scored.ranking.scores, strict=True))["d1"]
+    assert value == pytest.approx(record["yes"] - record["no"])

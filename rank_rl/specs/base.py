@@ -86,7 +86,11 @@ class FormatSpec(Spec):
 
 
 class StrategySpec(NamedSpec):
-    """A strategy and its parameters (single, sliding, groups, pairs, by_score)."""
+    """A strategy and its parameters.
+
+    ``single``, ``sliding``, ``groups``, ``pairs``, ``by_score``, ``setwise``, ``elimination`` and
+    ``tournament`` ask; ``repeated`` and ``refine`` hold other strategies.
+    """
 
     name: str = "single"
 

@@ -158,6 +158,7 @@ def _costs(system: Mapping[str, Any]) -> Row:
         "tokens in / query": f"{costs['prompt_tokens']:.0f}" if costs else "",
         "tokens out / query": f"{costs['completion_tokens']:.0f}" if costs else "",
         "calls / query": f"{costs['calls']:.1f}" if costs else "",
+        "depth": f"{costs['depth']:.1f}" if "depth" in costs else "",
         "s / query": f"{costs['seconds']:.2f}" if costs else "",
     }
 

@@ -26,6 +26,7 @@ from rank_rl.data.sampling import sample_tasks
 from rank_rl.errors import DataError, RankRLError, StorageError
 from rank_rl.formats.budget import CutReport, fit
 from rank_rl.generation.readout import check_readout, readout_for
+from rank_rl.generation.reasoning import check_reasoning
 from rank_rl.hub.contract import PromptContract
 from rank_rl.models import loading
 from rank_rl.models.quiet import quiet, weight_bytes
@@ -109,7 +110,10 @@ def begin(name: str, spec: RecipeSpec, info: Mapping[str, Any]) -> Stage:
     with saving(out_dir):
         out_dir.mkdir(parents=True, exist_ok=True)
     fmt = formats.make(spec.format)
-    readout = readout_for(fmt, spec.eval.readout, where="eval.readout")
+    check_reasoning(fmt, spec.eval.reasoning, where="eval.reasoning")
+    readout = readout_for(
+        fmt, spec.eval.readout, where="eval.readout", reasoning=spec.eval.reasoning
+    )
     collection = data.load(spec.data, seed=spec.run.seed)
     if not collection.train and not (name == "sft" and spec.data.lessons):
         raise DataError(
@@ -261,6 +265,7 @@ def contract(stage: Stage, **extra: Any) -> PromptContract:
         stage.fmt,
         spec.eval.strategy,
         readout=spec.eval.readout,
+        reasoning=spec.eval.reasoning,
         stage=stage.name,
         base_model=stage.loaded.name,
         base_revision=stage.loaded.revision,

@@ -178,15 +178,15 @@ def _rewards(
     view: View, task: RankingTask, fmt: Format, spec: RecipeSpec, ideal: str, prefill: str
 ) -> None:
     from rank_rl import rewards
-    from rank_rl.records import Completion, Scores
-    from rank_rl.strategies.oracle import Kind, copy
+    from rank_rl.records import Completion
+    from rank_rl.strategies.oracle import copy, kind_of
 
     if not spec.rewards:
         heading("rewards: none in this recipe")
         return
     composite = rewards.make(spec.rewards)
     outcomes = {"ideal": fmt.parse(ideal, view, prefill=prefill)}
-    kind: Kind = "scores" if isinstance(outcomes["ideal"].answer, Scores) else "order"
+    kind = kind_of(outcomes["ideal"].answer)
     outcomes["first stage"] = copy(_sorted(view), kind)
     outcomes["reversed"] = copy(_sorted(view, reverse=True), kind)
     outcomes["garbage"] = fmt.parse(GARBAGE, view, prefill=prefill)

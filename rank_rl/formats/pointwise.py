@@ -125,6 +125,14 @@ class PointwiseFormat:
         """``0`` … ``max``."""
         return tuple(str(grade) for grade in range(self.params.max + 1))
 
+    def lead(self, view: View) -> str | None:
+        """What comes before the grade in mode answer, see ``base.Choices``."""
+        return base.label_lead(self.mode, self.prefill)
+
+    def choices(self, view: View) -> tuple[str, ...]:
+        """The grades as they follow ``lead``."""
+        return base.after_lead(self.label_texts(view), self.lead(view))
+
     def slot_spans(self, text: str, view: View, *, prefill: str = "") -> dict[str, tuple[int, int]]:
         """Where in ``text`` the characters of the grade stand, ``(start, end)``, by label."""
         tagged = base.read_tags(text, prefill, self.mode)

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rank_rl.formats.base import Format
-from rank_rl.records import Completion, Grades, Outcome, Pick, Scores, View
+from rank_rl.records import Completion, Grades, Outcome, View
 from rank_rl.rewards.compose import Composite
-from rank_rl.strategies.oracle import Kind, copy, oracle
+from rank_rl.strategies.oracle import Kind, copy, kind_of, oracle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +24,7 @@ class Baselines:
 
 def answer_kind(fmt: Format, view: View, grades: Grades) -> Kind:
     """What a format answers with, by its ideal answer to a view."""
-    ideal = fmt.parse(fmt.ideal(view, grades), view).answer
-    if isinstance(ideal, Pick):
-        return "worst" if ideal.worst else "best"
-    return "scores" if isinstance(ideal, Scores) else "order"
+    return kind_of(fmt.parse(fmt.ideal(view, grades), view).answer)
 
 
 def best_answer(fmt: Format, view: View, grades: Grades, kind: Kind) -> Outcome:
@@ -55,7 +52,7 @@ def baselines(
         composite: the rewards of the recipe.
         view: documents in the order shown.
         grades: grades by docid.
-        kind: what the format answers with.
+        kind: what the format answers with, see ``answer_kind``.
         best: the best answer, see ``best_answer``; None takes the oracle's.
     """
     # Without tokens a length reward pays in full: these are lines to compare with, not texts.

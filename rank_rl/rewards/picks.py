@@ -55,7 +55,7 @@ class Survived:
     """1 for leaving out a document that is not of the highest grade, 0 for one that is.
 
     After IRanker (2025, 2506.21638), where the document of the highest grade must survive every
-    elimination: a text that names a document outside the view earns ``out_of_pool``, any other
+    elimination: a text that names nothing but a document outside the view earns ``out_of_pool``, any other
     malformed one ``malformed``. ``graded`` pays 1 less the grade left out as a part of the highest.
 
     Raises:
@@ -90,7 +90,7 @@ class Survived:
         if not gold.varied:
             return None
         if not valid(outcome):
-            outside = set(outcome.issues) == {"out_of_range"}
+            outside = outcome.answer is None and "out_of_range" in outcome.issues
             return self.out_of_pool if outside else self.malformed
         return 1.0 - _worth(gold.tied(outcome)[-1], gold.top, graded=self.graded)
 

@@ -54,7 +54,7 @@ def asked(name: str) -> list[tuple[str, str]]:
 def written(outcome: Outcome, shown: View, case: tuple[str, str], text: str) -> bool:
     """Whether a text is, but for white space, what an ``ok`` outcome says that was written."""
     name, mode = case
-    if name == "pair":
+    if name in ("pair", "choice"):
         answer = f"[{shown.label(outcome.as_order(shown)[0])}]"
     elif name == "pointwise":
         answer = str(int(outcome.answer.values[shown.docids[0]]))

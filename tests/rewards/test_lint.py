@@ -29,6 +29,11 @@ FORMATS = [
     ("scores", "answer", {"max": 1, "quote": 5}),
     ("scores", "answer", {"grade_max": 3}),
     ("scores", "reason", {}),
+    ("choice", "answer", {}),
+    ("choice", "answer", {"prefill": "["}),
+    ("choice", "answer", {"pick": "worst"}),
+    ("choice", "reason", {}),
+    ("choice", "reason", {"pick": "worst", "labels": "after"}),
     ("pair", "answer", {}),
     ("pair", "reason", {"ties": True}),
 ]

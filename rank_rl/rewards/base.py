@@ -68,7 +68,10 @@ class GroupReward(Reward, Protocol):
 class Absolute(Protocol):
     """A reward of scores as they are, which an order alone does not decide."""
 
-    scale: tuple[float, int]
+    @property
+    def scale(self) -> tuple[float, int]:
+        """Top of the scores, and the grade that it stands for."""
+        ...
 
 
 def valid(outcome: Outcome) -> bool:

@@ -55,8 +55,9 @@ class Survived:
     """1 for leaving out a document that is not of the highest grade, 0 for one that is.
 
     After IRanker (2025, 2506.21638), where the document of the highest grade must survive every
-    elimination: a text that names nothing but a document outside the view earns ``out_of_pool``, any other
-    malformed one ``malformed``. ``graded`` pays 1 less the grade left out as a part of the highest.
+    elimination: a text that names nothing but a document outside the view earns ``out_of_pool``,
+    any other malformed one ``malformed``. ``graded`` pays 1 less the grade left out as a part of
+    the highest.
 
     Raises:
         RecipeError: unless malformed <= out_of_pool <= 0.

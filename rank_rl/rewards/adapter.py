@@ -135,7 +135,7 @@ class TrlRewards:
         gold = Gold(view, grades)
         if self._kind is None:
             self._kind = answer_kind(self.fmt, view, gold)
-        best = best_answer(self.fmt, view, gold, self._kind)
+        best = best_answer(self.composite, self.fmt, view, gold, self._kind)
         return _Group(
             view=view,
             gold=gold,

@@ -27,12 +27,14 @@ def answer_kind(fmt: Format, view: View, grades: Grades) -> Kind:
     return kind_of(fmt.parse(fmt.ideal(view, grades), view).answer)
 
 
-def best_answer(fmt: Format, view: View, grades: Grades, kind: Kind) -> Outcome:
-    """The best answer of a format to a view, as its parser reads it where it scores documents.
+def best_answer(
+    composite: Composite, fmt: Format, view: View, grades: Grades, kind: Kind
+) -> Outcome:
+    """The best answer of a format to a view: the oracle's.
 
-    Rewards of scores as they are need those of the format's own scale.
+    Where a reward looks at scores as they are, the format's own ideal answer has its scale.
     """
-    if kind == "scores":
+    if kind == "scores" and composite.absolute:
         ideal = fmt.parse(fmt.ideal(view, grades), view)
         if ideal.status == "ok":
             return ideal

@@ -140,9 +140,14 @@ class Composite:
         return found
 
     @cached_property
+    def absolute(self) -> tuple[Part, ...]:
+        """The parts that look at scores as they are, not at the order they say."""
+        return tuple(part for part in self.parts if isinstance(part.reward, Absolute))
+
+    @cached_property
     def ordering(self) -> Composite:
-        """The composite without rewards of scores as they are, if anything else is left."""
-        kept = [part for part in self.parts if not isinstance(part.reward, Absolute)]
+        """The composite without its ``absolute`` parts, if anything else has a weight."""
+        kept = [part for part in self.parts if part not in self.absolute]
         names = {part.name for part in kept}
         if len(kept) == len(self.parts) or not any(part.weight for part in kept):
             return self

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from rank_rl.specs.base import Spec
+from rank_rl.specs.base import Spec, StrategySpec
 
 
 class FirstStageSpec(Spec):
@@ -36,15 +36,35 @@ class SamplerSpec(Spec):
     ``negatives_per_positive`` thins out the rows of stage sft with format slots, one row a
     document: that many documents that are not relevant for each relevant one of a view (at least
     one a view); null keeps all.
+
+    ``rollout``: the views that a strategy asks when answers come from the grades (IRanker, 2025,
+    2506.21638): ``strategy`` (null: that of ``eval``) ranks a task's candidates ``per_query``
+    times, in a new order each time with ``shuffle``, a share ``noise`` of the answers being drawn
+    at random; ``views_per_rollout`` of the views are kept (null: all), repeated ones once.
     """
 
-    name: Literal["pool", "groups", "window"] = "pool"
+    name: Literal["pool", "groups", "window", "rollout"] = "pool"
     size: int = Field(default=20, ge=2)
     per_query: int = Field(default=1, ge=1)
     keep_first: int = Field(default=0, ge=0)
     shuffle: bool = True
     retries: int = Field(default=10, ge=0)
     negatives_per_positive: int | None = Field(default=None, ge=0)
+    strategy: StrategySpec | None = None
+    noise: float = Field(default=0.0, ge=0, le=1)
+    views_per_rollout: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _rolls_out(self) -> SamplerSpec:
+        given = {
+            "strategy": self.strategy is not None,
+            "noise": self.noise > 0,
+            "views_per_rollout": self.views_per_rollout is not None,
+        }
+        named = [key for key, is_given in given.items() if is_given]
+        if named and self.name != "rollout":
+            raise ValueError(f"{named[0]} belongs to sampler rollout, not {self.name}")
+        return self
 
 
 class DataSpec(Spec):

@@ -291,7 +291,7 @@ class _Measuring:
         view, grades = view_of(row)
         fmt, prefill = self.stage.fmt, row["prefill"]
         kind = answer_kind(fmt, view, grades)
-        best = best_answer(fmt, view, grades, kind)
+        best = best_answer(self.composite, fmt, view, grades, kind)
         lines = baselines(self.composite, view, grades, kind, best)
         totals = [
             self.composite(fmt.parse(c.text, view, prefill=prefill), view, grades, c).total

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from operator import mul
 from statistics import fmean
 from typing import Literal
@@ -84,12 +85,13 @@ class Agreement:
             for i, (outcome, view) in enumerate(zip(outcomes, views, strict=True))
             if valid(outcome)
         }
-        found: list[float | None] = []
-        for i in range(len(outcomes)):
-            others = [self._agree(said[i], said[j]) for j in said if j != i and i in said]
-            alone = None if i in said else self.bounds[0]
-            found.append(fmean(others) if others else alone)
-        return found
+        agreed: dict[int, list[float]] = {i: [] for i in said}
+        for i, j in combinations(said, 2):
+            value = self._agree(said[i], said[j])
+            agreed[i].append(value)
+            agreed[j].append(value)
+        means = {i: fmean(values) if values else None for i, values in agreed.items()}
+        return [means.get(i, self.bounds[0]) for i in range(len(outcomes))]
 
     def _said(self, ranked: Sequence[Sequence[str]], docids: Sequence[str]) -> list[float]:
         """An answer as a vector of length 1, whose product with another is their agreement (tau),

@@ -1,4 +1,4 @@
-"""Losses of the ``score`` stage: functions of one group's label logits, scores and grades.
+"""Losses of the ``score`` stage: functions of one group's scores, grades and what else it has.
 
 ``make`` turns the ``losses`` section of a recipe into one weighted sum. Ranking metrics as rewards
 are in ``rank_rl.rewards``.
@@ -23,10 +23,19 @@ if TYPE_CHECKING:
 __all__ = ["TABLE", "Loss", "make", "one"]
 
 TABLE: dict[str, str] = {
+    "adr_mse": "rank_rl.losses.listwise:AdrMse",
     "bce": "rank_rl.losses.pointwise:Bce",
+    "info_nce": "rank_rl.losses.contrastive:InfoNce",
+    "kl": "rank_rl.losses.distil:Kl",
     "label_ce": "rank_rl.losses.pointwise:LabelCe",
+    "lambda_loss": "rank_rl.losses.pairwise:LambdaLoss",
+    "list_mle": "rank_rl.losses.listwise:ListMle",
     "listnet": "rank_rl.losses.listwise:ListNet",
+    "margin": "rank_rl.losses.pairwise:Margin",
+    "margin_mse": "rank_rl.losses.distil:MarginMse",
+    "rank_list": "rank_rl.losses.listwise:RankList",
     "ranknet": "rank_rl.losses.pairwise:RankNet",
+    "tsp_margin": "rank_rl.losses.paths:TspMargin",
 }
 
 

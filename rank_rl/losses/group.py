@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,7 +25,8 @@ class ScoredGroup:
         grades: (n,) grades, 0 or more.
         ranks: (n,) first-stage ranks, from 1; they break ties of grades and of teacher scores.
         teacher: (n,) a teacher's scores, NaN where it gave none; None without a teacher.
-        weights: (n,) weight of each document's training signal, at least 0; None means 1.
+        weights: (n,) weight of each document's training signal, at least 0; None means 1. What a
+            loss does with them is in ``rank_rl.losses.weights``.
         others: (m,) scores of this query with documents of other queries (in-batch negatives).
         pairs: (n, n) weight of placing document i right before document j, of a pair scorer; the
             diagonal means nothing.
@@ -63,6 +65,34 @@ def check(loss: str, name: str, value: float, *, least: float) -> None:
         raise RecipeError(
             f"{name} {value!r}", where=f"loss {loss!r}", expected=f"a number of at least {least:g}"
         )
+
+
+def check_whole(loss: str, name: str, value: int, *, least: int) -> None:
+    """Refuse a parameter of a loss that is not a whole number of at least ``least``.
+
+    Raises:
+        RecipeError: naming the loss and the parameter.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise RecipeError(
+            f"{name} {value!r}", where=f"loss {loss!r}", expected=f"a whole number, {least} or more"
+        )
+
+
+def check_choice(loss: str, name: str, value: str, choices: Sequence[str]) -> None:
+    """Refuse a parameter of a loss that is none of the words it may be.
+
+    Raises:
+        RecipeError: naming the loss, the parameter and the choices.
+    """
+    if value not in choices:
+        expected = f"one of {', '.join(choices)}"
+        raise RecipeError(f"{name} {value!r}", where=f"loss {loss!r}", expected=expected)
+
+
+def precise(values: torch.Tensor) -> torch.Tensor:
+    """Half-precision values as float32: sums over exponentials overflow or round in less."""
+    return values.float() if values.dtype.itemsize < 4 else values
 
 
 def need(group: ScoredGroup, loss: str, field: str, why: str) -> torch.Tensor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rank_rl.losses.group import ScoredGroup, check, need
+from rank_rl.losses.group import ScoredGroup, check, need, precise
+from rank_rl.losses.weights import weigh
 
 if TYPE_CHECKING:
     import torch
@@ -19,8 +20,12 @@ class Bce:
         """Mean over documents."""
         from torch.nn.functional import binary_cross_entropy_with_logits
 
-        relevant = (group.grades > 0).to(group.scores.dtype)
-        return binary_cross_entropy_with_logits(group.scores, relevant)
+        scores = precise(group.scores)
+        relevant = (group.grades > 0).to(scores.dtype)
+        if group.weights is None:
+            return binary_cross_entropy_with_logits(scores, relevant)
+        terms = binary_cross_entropy_with_logits(scores, relevant, reduction="none")
+        return (terms * group.weights).mean()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +49,13 @@ class LabelCe:
         """Mean over documents."""
         from torch.nn.functional import cross_entropy
 
-        logits = need(group, "label_ce", "logits", "a format with label slots")
+        logits = precise(need(group, "label_ce", "logits", "a format with label slots"))
         targets = need(group, "label_ce", "targets", "a format with label slots")
-        loss = cross_entropy(logits, targets)
+        if group.weights is None:
+            loss = cross_entropy(logits, targets)
+        else:
+            loss = (cross_entropy(logits, targets, reduction="none") * group.weights).mean()
         if not self.vocabulary:
             return loss
         mass = need(group, "label_ce", "mass", "a format with label slots")
-        return loss - self.vocabulary * mass.mean()
+        return loss - self.vocabulary * weigh(mass, group.weights).mean()

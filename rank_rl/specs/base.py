@@ -84,6 +84,10 @@ class FormatSpec(Spec):
 
 
 class StrategySpec(NamedSpec):
-    """A strategy and its parameters (single, sliding, groups, pairs, by_score)."""
+    """A strategy and its parameters.
+
+    ``single``, ``sliding``, ``groups``, ``pairs``, ``by_score``, ``setwise``, ``elimination`` and
+    ``tournament`` ask; ``repeated`` and ``refine`` hold other strategies.
+    """
 
     name: str = "single"

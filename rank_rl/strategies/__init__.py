@@ -12,10 +12,15 @@ __all__ = ["TABLE", "Plan", "Strategy", "make"]
 
 TABLE: dict[str, str] = {
     "by_score": "rank_rl.strategies.by_score:ByScore",
+    "elimination": "rank_rl.strategies.elimination:Elimination",
     "groups": "rank_rl.strategies.groups:Groups",
     "pairs": "rank_rl.strategies.pairs:Pairs",
+    "refine": "rank_rl.strategies.refine:Refine",
+    "repeated": "rank_rl.strategies.repeated:Repeated",
+    "setwise": "rank_rl.strategies.setwise:Setwise",
     "single": "rank_rl.strategies.single:Single",
     "sliding": "rank_rl.strategies.sliding:Sliding",
+    "tournament": "rank_rl.strategies.tournament:Tournament",
 }
 
 

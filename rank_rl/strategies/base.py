@@ -2,7 +2,8 @@
 
 A strategy is a generator function that yields batches of views, receives their outcomes in the
 same order and returns a total ranking. It asks no model itself; ``drive`` runs it. What a parse
-failure means is decided here: it casts no vote, so first-stage order is kept (and counted).
+failure means is decided here: it casts no vote and picks nothing, so first-stage order is kept
+(and counted).
 """
 
 from __future__ import annotations
@@ -12,16 +13,34 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from rank_rl.errors import RecipeError
-from rank_rl.records import Candidate, Order, Outcome, Pick, Ranking, RankingTask, Scores, View
+from rank_rl.records import (
+    Candidate,
+    Outcome,
+    Pick,
+    Query,
+    Ranking,
+    RankingTask,
+    Scores,
+    View,
+    numbered,
+)
+from rank_rl.seeds import rng
 
 Plan: TypeAlias = Generator[list[View], list[Outcome], Ranking]
 
 
 class Strategy(Protocol):
-    """Which views of a task are asked, and how their outcomes become one ranking."""
+    """Which views of a task are asked, and how their outcomes become one ranking.
+
+    An attribute ``fixed_cost`` that is True says that the number of questions, of documents they
+    show and of rounds does not depend on the answers; without it, costs are estimates.
+    """
 
     def plan(self, task: RankingTask) -> Plan:
-        """Yield views to ask together, receive their outcomes, return the task's ranking."""
+        """Yield views to ask together, receive their outcomes, return the task's ranking.
+
+        It yields at least once, an empty list where there is nothing to ask.
+        """
         ...
 
 
@@ -39,6 +58,32 @@ def at_least(strategy: str, minimum: int, **values: int | None) -> None:
                 f"{name} is {value!r}",
                 where=f"strategy {strategy!r}",
                 expected=f"an integer of at least {minimum}",
+            )
+
+
+def flag(strategy: str, **values: bool) -> None:
+    """Refuse parameters that are not true or false.
+
+    Raises:
+        RecipeError: naming the strategy, the parameter and its value.
+    """
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise RecipeError(
+                f"{name} is {value!r}", where=f"strategy {strategy!r}", expected="true or false"
+            )
+
+
+def one_of(strategy: str, known: Sequence[str], **values: str) -> None:
+    """Refuse parameters that are not one of the names ``known``.
+
+    Raises:
+        RecipeError: naming the strategy, the parameter, its value and those known.
+    """
+    for name, value in values.items():
+        if value not in known:
+            raise RecipeError(
+                f"{name} is {value!r}", where=f"strategy {strategy!r}", expected=" or ".join(known)
             )
 
 
@@ -74,6 +119,76 @@ def votes(outcome: Outcome, view: View) -> dict[str, float] | None:
     return {d: 1.0 - i / (len(order) - 1) for i, d in enumerate(order)}
 
 
+def best(outcome: Outcome, view: View) -> str | None:
+    """Docid that an outcome puts first, whatever its kind; None where it says nothing about that.
+
+    The document picked as the best; the first of an order; the one with the highest score, ties by
+    first-stage rank. Nothing is said by a failed outcome, by names of documents that were not
+    shown only, by scores of fewer than two of several documents, or by a pick of the worst.
+    """
+    return _end(outcome, view, worst=False)
+
+
+def worst(outcome: Outcome, view: View) -> str | None:
+    """Docid that an outcome puts last; otherwise as ``best``.
+
+    Documents that an order leaves out come last, as everywhere (``Outcome.as_order``).
+    """
+    return _end(outcome, view, worst=True)
+
+
+def _end(outcome: Outcome, view: View, *, worst: bool) -> str | None:
+    if not answered(outcome) or outcome.answer is None:
+        return None
+    answer = outcome.answer
+    if isinstance(answer, Pick):
+        return answer.docid if answer.worst == worst and answer.docid in view.docids else None
+    if isinstance(answer, Scores):
+        cast = votes(outcome, view) or {}
+        order = sorted((d for d in view.by_first_stage() if d in cast), key=lambda d: -cast[d])
+        if len(order) < min(2, len(view.docids)):
+            return None
+    else:
+        named = any(d in view.docids for d in answer.docids)
+        order = list(outcome.as_order(view)) if named else []
+    return order[-1 if worst else 0] if order else None
+
+
+def not_picking(strategy: str, outcome: Outcome, *, worst: bool) -> None:
+    """Refuse an answer that picks the other end than the strategy asks for.
+
+    Raises:
+        RecipeError: the recipe's format picks the worst (``worst``) or the best document.
+    """
+    if isinstance(outcome.answer, Pick) and outcome.answer.worst == worst:
+        picks, wants = ("worst", "best") if worst else ("best", "worst")
+        raise RecipeError(
+            f"the format picks the {picks} document",
+            where=f"strategy {strategy!r}",
+            expected=f"a format that picks the {wants}, or orders or scores documents",
+        )
+
+
+def shown(query: Query, candidates: Sequence[Candidate], seed: int | None = None) -> View:
+    """A view of candidates in first-stage order, whatever is known of them by now.
+
+    With a seed they are shuffled instead; the draw depends on the query and the documents only, so
+    that the same documents are shown in the same order whenever they meet again.
+    """
+    ordered = sorted(candidates, key=lambda c: (c.rank, c.docid))
+    if seed is not None:
+        rng(seed, "shown", query.qid, *(c.docid for c in ordered)).shuffle(ordered)
+    return numbered(query, ordered)
+
+
+def above(task: RankingTask, docids: Sequence[str]) -> Ranking:
+    """The documents named, best first, above all others in first-stage order."""
+    named = set(docids)
+    return Ranking(
+        qid=task.query.qid, docids=(*docids, *(d for d in task.docids if d not in named))
+    )
+
+
 def place(task: RankingTask, scores: Mapping[str, float]) -> Ranking:
     """Rank a task by score, ties by first-stage rank.
 
@@ -104,6 +219,6 @@ def parts(candidates: Sequence[Candidate], size: int) -> list[list[Candidate]]:
     return cuts
 
 
-def is_order(outcome: Outcome) -> bool:
-    """Whether an outcome is an order rather than scores."""
-    return isinstance(outcome.answer, Order)
+def has_no_scores(outcome: Outcome) -> bool:
+    """Whether an outcome is an order or a pick rather than scores."""
+    return outcome.answer is not None and not isinstance(outcome.answer, Scores)

@@ -6,10 +6,11 @@ Scores are compared across views as they are, so the format must give ``Scores``
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rank_rl.errors import RecipeError
 from rank_rl.records import RankingTask, numbered
-from rank_rl.strategies.base import Plan, at_least, is_order, parts, place, votes
+from rank_rl.strategies.base import Plan, at_least, has_no_scores, parts, place, votes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +23,11 @@ class ByScore:
         size: most documents in a view; None shows all at once.
 
     Raises:
-        RecipeError: ``size`` below 1; or, while running, an answer that is an order although the
+        RecipeError: ``size`` below 1; or, while running, an answer without scores although the
             candidates were split over several views.
     """
+
+    fixed_cost: ClassVar[bool] = True
 
     size: int | None = None
 
@@ -38,9 +41,9 @@ class ByScore:
         outcomes = yield views
         scores: dict[str, float] = {}
         for view, outcome in zip(views, outcomes, strict=True):
-            if is_order(outcome) and len(views) > 1:
+            if has_no_scores(outcome) and len(views) > 1:
                 raise RecipeError(
-                    "the format answers with an order, which has no scores to compare across views",
+                    "the format orders or picks documents: no scores to compare across views",
                     where="strategy 'by_score'",
                     expected="a format that scores documents",
                     remedy="use strategy sliding or groups",

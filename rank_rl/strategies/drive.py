@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from rank_rl.records import Outcome, Ranking, RankingTask, View
+from rank_rl.records import Outcome, Ranking, RankingTask, Scores, View
+from rank_rl.seeds import derive
 from rank_rl.strategies.base import Plan, Strategy
 from rank_rl.strategies.oracle import copy
 
@@ -45,16 +46,20 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Count:
-    """What a run will cost: views asked, longest chain of waiting rounds, documents shown."""
+    """What a run will cost: views asked, longest chain of waiting rounds, documents shown.
+
+    ``exact`` says that the run will cost just that, whatever is answered; else it is an estimate.
+    """
 
     calls: int
     depth: int
     documents: int
+    exact: bool
 
 
 @dataclass(slots=True)
 class _Running:
-    """A task whose strategy waits for outcomes; ``got`` is filled by position."""
+    """A task whose strategy waits for ``missing`` outcomes; ``got`` is filled by position."""
 
     index: int
     task: RankingTask
@@ -63,6 +68,7 @@ class _Running:
     got: list[Outcome | None] = field(default_factory=list)
     asked: list[tuple[View, Outcome]] = field(default_factory=list)
     depth: int = 0
+    missing: int = 0
 
 
 def run(
@@ -80,7 +86,8 @@ def run(
         strategy: which views are asked.
         answer: returns one outcome for each view, in order; failures are outcomes, not exceptions.
         batch_size: most views in one call of ``answer``.
-        progress: called after each batch with (views answered, views expected by ``count``).
+        progress: called after each batch with (views answered, views expected by ``count``); the
+            two are equal in the last call.
 
     Raises:
         ValueError: ``answer`` returned another number of outcomes, or the strategy's ranking is
@@ -103,11 +110,13 @@ def run(
             raise ValueError(f"{len(outcomes)} outcomes for {len(batch)} views")
         for (running, i), outcome in zip(batch, outcomes, strict=True):
             running.got[i] = outcome
-            if all(got is not None for got in running.got):
+            running.missing -= 1
+            if not running.missing:
                 _advance(running, pending, results)
         done += len(batch)
         if progress:
-            progress(done, max(done, expected))
+            over = not waiting and not pending
+            progress(done, done if over else max(done, expected))
     return [results[i] for i in range(len(tasks))]
 
 
@@ -127,7 +136,7 @@ def _advance(
         return
     first = running.depth == 0
     running.depth += 1
-    running.got = [None] * len(running.views)
+    running.got, running.missing = [None] * len(running.views), len(running.views)
     asked = [(running, i) for i in range(len(running.views))]
     if first:
         pending.extend(asked)
@@ -158,15 +167,25 @@ def _result(running: _Running, ranking: Ranking) -> Result:
 def count(tasks: Sequence[RankingTask], strategy: Strategy) -> Count:
     """What ``run`` will ask, found by running the strategy itself with a stand-in answer.
 
-    Exact for strategies whose questions do not depend on the answers, an estimate otherwise.
+    Exact for a strategy that says so (``fixed_cost``); for others the estimate is what it costs
+    when the right order of the documents is a random one.
     """
     # Scores serve as a stand-in for every strategy; an order would be refused by by_score.
-    results = run(tasks, strategy, lambda views: [copy(v, "scores") for v in views])
+    exact = bool(getattr(strategy, "fixed_cost", False))
+    stand_in = (lambda view: copy(view, "scores")) if exact else _at_random
+    results = run(tasks, strategy, lambda views: [stand_in(v) for v in views])
     return Count(
         calls=sum(r.calls for r in results),
         depth=max((r.depth for r in results), default=0),
         documents=sum(len(v.docids) for r in results for v, _ in r.outcomes),
+        exact=exact,
     )
+
+
+def _at_random(view: View) -> Outcome:
+    """Scores that mean nothing, the same for a document wherever it is shown."""
+    values = {d: float(derive(0, "count", view.query.qid, d)) for d in view.docids}
+    return Outcome(status="ok", answer=Scores(values=values))
 
 
 def statuses(results: Iterable[Result]) -> dict[str, int]:

@@ -7,6 +7,7 @@ all groups of all repeats are one batch, so the sequential depth is 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rank_rl.records import RankingTask, numbered
 from rank_rl.seeds import rng
@@ -29,6 +30,8 @@ class Groups:
     Raises:
         RecipeError: values out of range.
     """
+
+    fixed_cost: ClassVar[bool] = True
 
     size: int = 20
     repeats: int = 2

@@ -1,4 +1,4 @@
-"""Pairs of candidates are compared and wins are counted (Copeland's method).
+"""Pairs of candidates are compared, and the comparisons become one order.
 
 As in pairwise ranking prompting (Qin et al., 2023, arXiv 2306.17563) every pair can be asked in
 both orders, against the model's preference for a position. All pairs are one batch, so the
@@ -7,43 +7,53 @@ sequential depth is 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Literal, TypeAlias
 
-from rank_rl.errors import RecipeError
-from rank_rl.records import Outcome, RankingTask, View, numbered
+from rank_rl.records import Outcome, RankingTask, Scores, View, numbered
 from rank_rl.seeds import rng
-from rank_rl.strategies.base import Plan, at_least, place, votes
+from rank_rl.strategies.aggregate import bradley_terry, hamiltonian
+from rank_rl.strategies.base import Plan, at_least, flag, one_of, place, votes
+
+Comparison: TypeAlias = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairs:
-    """Share of its comparisons that a document wins; a tie is half a win.
+    """Order by compared pairs; a tie is half a win.
 
     A failed comparison casts no vote; a document without any vote keeps its first-stage position,
-    and equal shares are ordered by first-stage rank. One candidate alone is not asked about.
+    and equal documents are ordered by first-stage rank. One candidate alone is not asked about.
 
     Args:
         both: ask each pair in both orders; else in one, drawn.
         per_document: how many others each document meets (one less for one document where their
             number makes that impossible); None compares all pairs.
+        aggregate: ``wins`` ranks by the share of its comparisons that a document wins (Copeland);
+            ``bradley_terry`` by the strengths that explain the wins best, which takes into account
+            who was met; ``tsp`` by the order in which most speaks for each document before the
+            next one (a heaviest Hamiltonian path, as TSPRank, 2024), pairs never compared at 0.5.
+        soft: where the answer is two probabilities that sum to 1, they are the shares won.
         seed: run seed; what is drawn depends on it and the query id only.
 
     Raises:
         RecipeError: values out of range.
     """
 
+    fixed_cost: ClassVar[bool] = True
+
     both: bool = True
     per_document: int | None = None
+    aggregate: Literal["wins", "bradley_terry", "tsp"] = "wins"
+    soft: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
         at_least("pairs", 1, per_document=self.per_document)
         at_least("pairs", 0, seed=self.seed)
-        if not isinstance(self.both, bool):
-            raise RecipeError(
-                f"both is {self.both!r}", where="strategy 'pairs'", expected="true or false"
-            )
+        one_of("pairs", ("wins", "bradley_terry", "tsp"), aggregate=self.aggregate)
+        flag("pairs", both=self.both, soft=self.soft)
 
     def plan(self, task: RankingTask) -> Plan:
         """Yield all comparisons at once, depth 1.
@@ -52,11 +62,9 @@ class Pairs:
         """
         views = self._views(task)
         outcomes = yield views
-        won: dict[str, list[float]] = {}
-        for view, outcome in zip(views, outcomes, strict=True):
-            for docid, share in _wins(outcome, view).items():
-                won.setdefault(docid, []).append(share)
-        return place(task, {d: sum(shares) / len(shares) for d, shares in won.items()})
+        compared = [_won(o, v, self.soft) for v, o in zip(views, outcomes, strict=True)]
+        combine = {"wins": shares, "bradley_terry": strengths, "tsp": places}[self.aggregate]
+        return place(task, combine(task.docids, [pair for pair in compared if pair]))
 
     def _views(self, task: RankingTask) -> list[View]:
         """The pairs of a task as views, in first-stage order of their documents."""
@@ -90,11 +98,59 @@ def ring(count: int, meetings: int | None) -> Iterator[tuple[int, int]]:
         yield from ((i, i + count // 2) for i in range(count // 2))
 
 
-def _wins(outcome: Outcome, view: View) -> dict[str, float]:
-    """1 for the better document, 0 for the other, 0.5 each in a tie; empty without a vote."""
+def _won(outcome: Outcome, view: View, soft: bool) -> Comparison:
+    """Share of the comparison that each of two documents wins; empty without a vote."""
     cast = votes(outcome, view) or {}
     if len(cast) < 2:
         return {}
     first, second = view.docids
+    if soft and isinstance(outcome.answer, Scores) and _probabilities(cast):
+        share = cast[first] / (cast[first] + cast[second])
+        return {first: share, second: 1.0 - share}
     share = 0.5 if cast[first] == cast[second] else float(cast[first] > cast[second])
     return {first: share, second: 1.0 - share}
+
+
+def _probabilities(cast: Comparison) -> bool:
+    return min(cast.values()) >= 0 and abs(sum(cast.values()) - 1) < 1e-3
+
+
+def shares(docids: Sequence[str], compared: Sequence[Comparison]) -> dict[str, float]:
+    """Mean share of its comparisons that each compared document won."""
+    won: dict[str, list[float]] = {}
+    for pair in compared:
+        for docid, share in pair.items():
+            won.setdefault(docid, []).append(share)
+    return {d: sum(won[d]) / len(won[d]) for d in docids if d in won}
+
+
+def strengths(docids: Sequence[str], compared: Sequence[Comparison]) -> dict[str, float]:
+    """Bradley-Terry log-strength of each compared document."""
+    known, won, _ = _table(docids, compared)
+    return dict(zip(known, bradley_terry(won), strict=True))
+
+
+def places(docids: Sequence[str], compared: Sequence[Comparison]) -> dict[str, float]:
+    """Places on the heaviest path of the compared documents; 1 for the last."""
+    known, won, met = _table(docids, compared)
+    items = range(len(known))
+    mean = [[won[i][j] / met[i][j] if met[i][j] else 0.5 for j in items] for i in items]
+    return {known[i]: float(len(known) - at) for at, i in enumerate(hamiltonian(mean))}
+
+
+def _table(
+    docids: Sequence[str], compared: Sequence[Comparison]
+) -> tuple[list[str], list[list[float]], list[list[int]]]:
+    """Compared documents in first-stage order; sums of what i won against j, and how often met."""
+    seen = {d for pair in compared for d in pair}
+    known = [d for d in docids if d in seen]
+    number = {d: i for i, d in enumerate(known)}
+    won = [[0.0] * len(known) for _ in known]
+    met = [[0] * len(known) for _ in known]
+    for pair in compared:
+        (i, first), (j, second) = ((number[d], share) for d, share in pair.items())
+        won[i][j] += first
+        won[j][i] += second
+        met[i][j] += 1
+        met[j][i] += 1
+    return known, won, met

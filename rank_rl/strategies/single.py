@@ -6,6 +6,7 @@ Documents below ``depth`` keep their first-stage order under the reranked ones.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rank_rl.records import Ranking, RankingTask, numbered
 from rank_rl.strategies.base import Plan, answered, at_least
@@ -21,6 +22,8 @@ class Single:
     Raises:
         RecipeError: ``depth`` below 1.
     """
+
+    fixed_cost: ClassVar[bool] = True
 
     depth: int | None = None
 

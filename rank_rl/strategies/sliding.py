@@ -7,6 +7,7 @@ that makes no mistake, ``p`` passes put the best ``p * (window - step)`` documen
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rank_rl.errors import RecipeError
 from rank_rl.records import Ranking, RankingTask, numbered
@@ -28,6 +29,8 @@ class Sliding:
     Raises:
         RecipeError: values out of range.
     """
+
+    fixed_cost: ClassVar[bool] = True
 
     window: int = 20
     step: int = 10

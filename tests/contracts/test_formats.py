@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from format_variants import CASES, SIZES, VARIANTS, make
 
-from rank_rl import formats
 from rank_rl.formats.base import Choices
 from rank_rl.records import Candidate, Grades, Outcome, Pick, Query, View, numbered
-from rank_rl.specs import FormatSpec
 
-# Formats that parameters make into another one: their names here, and the parameters.
-VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
-    **{name: (name, {}) for name in sorted(formats.TABLE)},
-    "choice worst": ("choice", {"pick": "worst"}),
-    "choice, labels after": ("choice", {"labels": "after"}),
-}
-MODES = {"explain": ("reason",)}
-CASES = [
-    (variant, mode)
-    for variant, (name, _) in VARIANTS.items()
-    for mode in MODES.get(variant, MODES.get(name, ("reason", "answer")))
-]
-# How many documents an answer can be about, where that is not any number.
-ALONE = {"pointwise": 1, "pair": 2}
-SIZES = {v: ALONE[name] for v, (name, _) in VARIANTS.items() if name in ALONE}
 OPENINGS = {
     "choice": {"prefill": "["},
     "pair": {"prefill": "["},
@@ -51,12 +35,6 @@ def fitting(name: str, texts: tuple[str, ...] = ("alpha", "beta", "gamma")) -> V
     return view(texts[: SIZES.get(name, len(texts))])
 
 
-def make(variant: str, mode: str, params: dict[str, object] | None = None, **fields: object):
-    name, more = VARIANTS[variant]
-    given = {"name": name, "mode": mode, "params": {**more, **(params or {})}, **fields}
-    return formats.make(FormatSpec.model_validate(given))
-
-
 def perfect(shown: View, grades: Grades, outcome: Outcome) -> bool:
     graded = shown.grades(grades)
     if isinstance(outcome.answer, Pick):
@@ -80,13 +58,18 @@ def test_the_ideal_answer_is_ok_and_perfect(name, mode, count, reasoning):
     assert perfect(shown, grades, outcome)
 
 
-@pytest.mark.parametrize(
-    ("name", "mode"), [c for c in CASES if c[1] == "reason" or c[0] in OPENINGS]
-)
+def opening(name: str, mode: str) -> dict[str, object] | None:
+    """The parameters that have an answer begun; None where the format cannot."""
+    base = VARIANTS[name][0]
+    if mode == "answer" or base == "slots":
+        return OPENINGS.get(base)
+    return None if "label first" in name else {"prefill": "<think>\n"}
+
+
+@pytest.mark.parametrize(("name", "mode"), [c for c in CASES if opening(*c) is not None])
 def test_the_ideal_answer_behind_a_prefill_is_ok(name, mode):
     one = view(("alpha", "beta")) if name == "pair" else view(("alpha",))
-    params = OPENINGS[name] if mode == "answer" or name == "slots" else {"prefill": "<think>\n"}
-    fmt = make(name, mode, params=params)
+    fmt = make(name, mode, params=opening(name, mode))
     prefill = fmt.render(one).prefill
     whole = fmt.ideal(one, GRADES, "because")
     assert prefill and whole.startswith(prefill)
@@ -147,7 +130,8 @@ def test_every_prompt_shows_query_instruction_and_documents_and_no_docid(name, m
 def test_format_knows_its_mode_version_and_spec(name, mode):
     fmt = make(name, mode)
     assert fmt.mode == mode == fmt.spec.mode
-    assert fmt.version == f"{VARIANTS[name][0]}/default@1"
+    base, params = VARIANTS[name]
+    assert fmt.version == f"{base}/{params.get('wording', 'default')}@1"
 
 
 @pytest.mark.parametrize(("name", "mode"), CASES)

@@ -103,7 +103,7 @@ def test_the_sum_is_weighted():
 @pytest.mark.parametrize(
     ("specs", "message"),
     [
-        ([], r"losses: no loss; expected some of bce, label_ce, listnet, ranknet"),
+        ([], r"losses: no loss; expected some of adr_mse, bce, .*, ranknet, tsp_margin"),
         ([{"name": "listnett"}], r"unknown loss 'listnett'.*nearest: listnet"),
         ([{"name": "bce", "params": {"temperature": 2}}], r"loss 'bce': .*'temperature'"),
         (

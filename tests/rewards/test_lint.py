@@ -22,6 +22,8 @@ FORMATS = [
     ("permutation", "answer", {}),
     ("permutation", "answer", {"prefill": "["}),
     ("permutation", "answer", {"top": 2}),
+    ("permutation", "answer", {"ties": True}),
+    ("permutation", "reason", {"ties": True}),
     ("permutation", "reason", {}),
     ("permutation", "reason", {"prefill": "<think>\n"}),
     ("explain", "reason", {}),

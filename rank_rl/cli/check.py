@@ -67,7 +67,7 @@ def check(
         show_step(estimated, spec, collection, counter[0], measure=measure)
         return
     tasks = collection.train or collection.validation or collection.test
-    views = _train_views(tasks, spec)
+    views = _train_views(tasks, spec, fmt)
     if not views:
         line("no training view could be drawn: every draw lacks relevant or other documents")
         return
@@ -153,13 +153,18 @@ def _lesson(collection: Collection, fmt: Format, spec: RecipeSpec, tokens: Token
             line(message["content"])
 
 
-def _train_views(tasks: Sequence[RankingTask], spec: RecipeSpec) -> list[View]:
-    from rank_rl.data import sampling
+def _train_views(tasks: Sequence[RankingTask], spec: RecipeSpec, fmt: Format) -> list[View]:
+    from rank_rl.data.sampling import SampleReport
+    from rank_rl.training import rollouts
 
-    drawn = [
-        sampling.sample_views(task, spec.data.sampler, seed=spec.run.seed)[0]
-        for task in tasks[:SAMPLE]
-    ]
+    drawn, report = [], SampleReport()
+    for task in tasks[:SAMPLE]:
+        views, found = rollouts.draw(task, spec, fmt)
+        drawn.append(views)
+        report += found
+    if spec.data.sampler.name == "rollout":
+        name = (spec.data.sampler.strategy or spec.eval.strategy).name
+        line(f"roll-outs of strategy {name} on {len(drawn)} queries: {report.line()}")
     return [view for views in drawn for view in views[:1]]
 
 

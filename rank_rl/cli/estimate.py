@@ -106,12 +106,12 @@ def sampled(
     tasks: Sequence[RankingTask], spec: RecipeSpec, fmt: Format, tokens: ChatTokens
 ) -> list[tuple[RankingTask, View]]:
     """The first training view, within budget, of the first tasks that give one."""
-    from rank_rl.data import sampling
     from rank_rl.formats.budget import fit
+    from rank_rl.training import rollouts
 
     pairs = []
     for task in tasks[:SAMPLE]:
-        views, _ = sampling.sample_views(task, spec.data.sampler, seed=spec.run.seed)
+        views, _ = rollouts.draw(task, spec, fmt)
         pairs += [(task, fit(view, tokens, fmt=fmt)[0]) for view in views[:1]]
     return pairs
 

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 from rank_rl import data, formats
 from rank_rl.data.files import sha256
 from rank_rl.data.lessons import lesson_file
-from rank_rl.data.sampling import sample_tasks
 from rank_rl.errors import DataError, RankRLError, StorageError
 from rank_rl.formats.budget import CutReport, fit
 from rank_rl.generation.readout import check_readout, readout_for
@@ -35,6 +34,7 @@ from rank_rl.records import RankingTask, View, numbered
 from rank_rl.specs import ModelSpec, RecipeSpec
 from rank_rl.training.arguments import check_processes, hf_arguments
 from rank_rl.training.resume import LOG_FILE, latest_checkpoint, mark_finished, resume_point
+from rank_rl.training.rollouts import draw_all
 from rank_rl.training.signals import check as check_signals
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def training_views(stage: Stage) -> tuple[list[tuple[RankingTask, View]], dict[s
         DataError: no view could be drawn.
     """
     spec = stage.spec
-    drawn, sampled = sample_tasks(stage.collection.train, spec.data.sampler, seed=spec.run.seed)
+    drawn, sampled = draw_all(stage.collection.train, spec, stage.fmt)
     pairs: list[tuple[RankingTask, View]] = []
     cuts = CutReport()
     for task, view in drawn:

@@ -26,6 +26,8 @@ from rank_rl.generation.readout import readout_for
 from rank_rl.generation.reasoning import check_reasoning
 from rank_rl.hub.contract import PromptContract
 from rank_rl.models import loading
+from rank_rl.models.scorers.loading import load_for
+from rank_rl.models.sources import locate
 from rank_rl.records import Candidate, Completion, Exchange, Query, Ranking, RankingTask
 from rank_rl.specs import FirstStageSpec, FormatSpec, ModelSpec, StrategySpec
 from rank_rl.strategies import Strategy, drive
@@ -103,7 +105,7 @@ class Reranker:
     Args:
         loaded: model and tokenizer.
         fmt: what the prompt shows and how answers are read.
-        strategy: which views are asked; None is by_score for slots and single otherwise.
+        strategy: which views are asked; None is single for text and by_score otherwise.
         max_new_tokens: most tokens of a generated answer or explanation.
         generator: what writes text; None is the loaded model, decoding greedily. As many views
             are asked together as it answers at once.
@@ -111,8 +113,8 @@ class Reranker:
             log-probabilities of formats that choose among labels), ``expected`` (expected label
             value, or written scores by their expectation under the model's probabilities),
             ``guided`` (the same, where all but the scores is given to the model; ``loaded`` writes,
-            whatever ``generator`` is), ``decoded`` (as written); ``auto`` is score for slots and
-            decoded otherwise.
+            whatever ``generator`` is), ``decoded`` (as written); ``auto`` is decoded for text and
+            score otherwise.
         reasoning: ``skip`` lets a format of mode reason answer at once; label slots then write no
             explanations. ``write`` otherwise.
 
@@ -137,9 +139,9 @@ class Reranker:
         self.reasoning = check_reasoning(fmt, reading.get("reasoning", "write"))
         readout = reading.get("readout", "auto")
         self.readout = readout_for(fmt, readout, reasoning=self.reasoning)
-        by_slots = hasattr(fmt, "slots")
+        kind = formats.kind(fmt)
         if strategy is None:
-            strategy = StrategySpec(name="by_score" if by_slots else "single")
+            strategy = StrategySpec(name="single" if kind == "text" else "by_score")
         self.strategy = (
             strategies.make(strategy) if isinstance(strategy, StrategySpec) else strategy
         )
@@ -172,16 +174,20 @@ class Reranker:
             ModelError: the model, or its contract where none is given, is missing or wrong.
             RecipeError: the format cannot be read out as asked for.
         """
-        loaded = loading.load(ModelSpec(name=str(name), revision=revision), device=device)
+        spec = ModelSpec(name=str(name), revision=revision)
         if isinstance(format, Mapping):
             format = FormatSpec.model_validate(format)
         if isinstance(strategy, Mapping):
             strategy = StrategySpec.model_validate(strategy)
         if format is not None:
-            return cls(loaded=loaded, fmt=formats.make(format), strategy=strategy, **overrides)
-        contract = PromptContract.read(loaded.path)
+            fmt = formats.make(format)
+            loaded = load_for(fmt, spec, device=device)
+            return cls(loaded=loaded, fmt=fmt, strategy=strategy, **overrides)
+        source = locate(spec.name, spec.revision)
+        contract = PromptContract.read(source.adapter or source.path)
         fmt = formats.make(contract.format)
         contract.check(fmt, where=str(name))
+        loaded = load_for(fmt, spec, device=device)
         overrides = {"max_new_tokens": contract.max_new_tokens, **overrides}
         if overrides.get("readout", "auto") == "auto":
             overrides["readout"] = contract.readout

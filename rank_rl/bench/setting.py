@@ -24,9 +24,11 @@ from rank_rl.records import RankingTask
 from rank_rl.specs import FormatSpec, Readout, Reasoning, RecipeSpec, StrategySpec, SystemSpec
 
 if TYPE_CHECKING:
+    from rank_rl.formats import Format
     from rank_rl.models.loading import Loaded
     from rank_rl.models.tokens import ChatTokens
 
+_EXPECTED = {"slots": "slots", "text": "that writes", "scorer": "that a scorer reads"}
 MAX_NEW_TOKENS = 256  # of a system without a checkpoint that says how long answers are
 
 
@@ -35,7 +37,7 @@ class Models:
 
     def __init__(self, spec: RecipeSpec) -> None:
         self.spec = spec
-        self._last: tuple[str, Loaded] | None = None
+        self._last: tuple[tuple[str, str], Loaded] | None = None
 
     def revision(self, name: str) -> str:
         """What pins the content of a model (downloads or converts it if needed)."""
@@ -48,14 +50,17 @@ class Models:
 
         return ChatTokens(load_tokenizer(locate(name, self._revision(name))))
 
-    def load(self, name: str) -> Loaded:
-        """Load a model as the recipe's model section says."""
-        from rank_rl.models.loading import load
+    def load(self, name: str, fmt: Format) -> Loaded:
+        """Load a model as the recipe's model section says, in the form that a format asks."""
+        from rank_rl.models.scorers.loading import load_for
 
-        if self._last is None or self._last[0] != name:
+        # A scorer is made for its format; all others are asked through the same weights.
+        form = fmt.spec.model_dump_json() if formats.kind(fmt) == "scorer" else ""
+        if self._last is None or self._last[0] != (name, form):
             self._last = None
             update = {"name": name, "revision": self._revision(name), "lora": None}
-            self._last = name, load(self.spec.model.model_copy(update=update))
+            spec = self.spec.model.model_copy(update=update)
+            self._last = (name, form), load_for(fmt, spec)
         return self._last[1]
 
     def _revision(self, name: str) -> str | None:
@@ -85,15 +90,14 @@ def setting(system: SystemSpec, spec: RecipeSpec) -> Setting:
         ModelError: the checkpoint's wording is not the installed one.
     """
     contract = _contract(system)
-    slots = system.kind == "slots"
     from_checkpoint = [contract.format] if contract else []
     known = [system.format] if system.format else [*from_checkpoint, spec.format]
-    fitting = [f for f in known if (f.name == "slots") == slots]
+    fitting = [f for f in known if formats.kind(formats.make(f)) == system.kind]
     if not fitting:
         raise RecipeError(
             f"no format for kind {system.kind}",
             where=f"bench.systems {system.name!r}",
-            expected=f"a format {'slots' if slots else 'other than slots'} under its format key",
+            expected=f"a format {_EXPECTED[system.kind]} under its format key",
         )
     chosen = fitting[0]
     own = contract if contract and contract.format.name == chosen.name else None
@@ -105,7 +109,8 @@ def setting(system: SystemSpec, spec: RecipeSpec) -> Setting:
     reasoning = _reasoning(system, spec, own, chosen)
     where = f"bench.systems {system.name!r}: readout"
     readout = readout_for(formats.make(chosen), wanted, where=where, reasoning=reasoning)
-    fallback = StrategySpec(name="by_score") if slots else spec.eval.strategy
+    scores = system.kind != "text"
+    fallback = StrategySpec(name="by_score") if scores else spec.eval.strategy
     return Setting(
         format=chosen,
         strategy=system.strategy or (own.strategy if own else fallback),

@@ -28,6 +28,7 @@ from rank_rl.generation.readout import BY_PROBABILITY, check_readout
 from rank_rl.records import Outcome, Ranking, RankingTask, numbered
 from rank_rl.seeds import rng
 from rank_rl.specs import RecipeSpec, SystemSpec
+from rank_rl.specs.bench import ASKED
 
 if TYPE_CHECKING:
     from rank_rl.rerank import TaskResult
@@ -115,7 +116,7 @@ def compute(
     if known is not None:
         return known
     tasks = collection.test
-    if system.kind in ("slots", "text"):
+    if system.kind in ASKED:
         found, traces = _ask(system, spec, tasks, models, wanted, progress)
         write_lines(paths.exchanges, traces)
     else:
@@ -141,8 +142,8 @@ def _ask(
     if system.model is None:
         raise ModelError("no model", where=f"bench.systems {system.name!r}")
     how = setting(system, spec)
-    loaded = models.load(system.model)
     fmt = formats.make(how.format)
+    loaded = models.load(system.model, fmt)
     reranker = Reranker(
         loaded=loaded,
         fmt=fmt,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rank_rl.records import RankingTask, View
     from rank_rl.specs import RecipeSpec
 
+TEXTS = 3  # documents of a view that are shown of what a scorer reads
 GARBAGE = "The documents are all very interesting."
 
 
@@ -71,8 +72,12 @@ def check(
     if not views:
         line("no training view could be drawn: every draw lacks relevant or other documents")
         return
-    counter = replaced.counter if replaced else token_counter(spec.model.name)
-    _prompt(views[0], tasks, fmt, spec, counter[0])
+    scorer = formats.kind(fmt) == "scorer"
+    counter = replaced.counter if replaced else token_counter(spec.model.name, chat=not scorer)
+    if scorer:
+        _texts(views[0], fmt, counter[0])
+    else:
+        _prompt(views[0], tasks, fmt, spec, counter[0])
     _lint(tasks, spec)
     show_budget(views, collection.test or tasks, spec, stage, counter)
     show_step(estimated, spec, collection, counter[0], measure=measure)
@@ -197,6 +202,23 @@ def _prompt(
     heading("its ideal answer" + (", one line a document" if hasattr(fmt, "slots") else ""))
     line(ideal)
     _rewards(view, task, fmt, spec, ideal.removeprefix(prompt.prefill), prompt.prefill)
+
+
+def _texts(view: View, fmt: Any, tokens: TokenCounter) -> None:
+    """Show what a scorer reads of one view; it writes nothing, so there is no ideal answer."""
+    from rank_rl.formats.budget import fit
+
+    view, report = fit(view, tokens, fmt=fmt)
+    query, documents = fmt.texts(view)
+    heading(f"texts of one view ({fmt.version}, query {view.query.qid})")
+    line(f"<query> {query}")
+    for text in documents[:TEXTS]:
+        line(f"<document> {text}")
+    lengths = [tokens.count_prompt(prompt) for prompt in fmt.prompts(view)]
+    line(
+        f"{len(documents)} documents; {len(lengths)} sequences of {min(lengths)} to {max(lengths)} "
+        f"tokens; {report.summary()}"
+    )
 
 
 def _rewards(

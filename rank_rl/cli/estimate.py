@@ -72,7 +72,7 @@ def _show_evaluation(test: Sequence[RankingTask], spec: RecipeSpec, tokens: Coun
 
     fmt = formats.make(spec.format)
     cost = foresee(test, strategies.make(spec.eval.strategy, seed=spec.run.seed), fmt, tokens)
-    generated = not hasattr(fmt, "slots") and spec.eval.readout != "score"
+    generated = formats.kind(fmt) == "text" and spec.eval.readout != "score"
     new = f" and at most {spec.eval.max_new_tokens * cost.calls:,} new ones" if generated else ""
     heading(f"one evaluation of {len(test)} queries with {spec.eval.strategy.name}")
     line(f"{cost.line()}{new}")
@@ -125,10 +125,14 @@ def show_step(
     measure: bool = True,
 ) -> None:
     """Show seconds and memory of a training step; one line where they cannot be told."""
+    from rank_rl import formats
     from rank_rl.models.tokens import ChatTokens
     from rank_rl.training import STAGES
 
     if stage not in STAGES:
+        return
+    if formats.kind(formats.make(spec.format)) == "scorer":
+        heading("one step: not estimated for scorers")
         return
     if not isinstance(tokens, ChatTokens):
         heading("one step: not estimated, because the model is not there yet")

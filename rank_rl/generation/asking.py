@@ -1,9 +1,9 @@
 """From views to outcomes: the one path that asks a model, shared by reranking and validation.
 
-``SlotAsker`` reads label slots in packed passes, ``LabelAsker`` the label of a text answer, and
-``TextAsker`` generates answers and parses them. All cut documents to the format's budget first,
-count the cuts, and return an ``Asked`` a view, in order. Which views are asked is a strategy's
-business.
+``SlotAsker`` reads label slots in packed passes, ``LabelAsker`` the label of a text answer,
+``TextAsker`` generates answers and parses them, ``ScorerAsker`` takes the scores of a model that
+writes nothing. All cut documents to the format's budget first, count the cuts, and return an
+``Asked`` a view, in order. Which views are asked is a strategy's business.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from rank_rl.formats import kind
 from rank_rl.formats.base import Format, chat
 from rank_rl.formats.budget import CutReport, TokenCounter, fit
+from rank_rl.formats.inputs import shown
 from rank_rl.generation import Generator
 from rank_rl.generation.choosing import LabelReading, Question, ask_labels, label_outcome
 from rank_rl.generation.guided import fill
@@ -144,13 +146,15 @@ class TextAsker:
 
 def make_asker(
     loaded: Loaded, fmt: Format, generator: Generator, readout: Readout, reasoning: Reasoning
-) -> SlotAsker | LabelAsker | TextAsker:
-    """What answers views of a format, by the way in which it is read out.
+) -> ScorerAsker | SlotAsker | LabelAsker | TextAsker:
+    """What answers views of a format, by its kind and the way in which it is read out.
 
     Raises:
         ModelError: the model's tokens or attention do not allow label slots.
     """
-    if hasattr(fmt, "slots"):
+    if kind(fmt) == "scorer":
+        return ScorerAsker(fmt, loaded)
+    if kind(fmt) == "slots":
         from rank_rl.models.packed import PackedScorer
 
         return SlotAsker(fmt, PackedScorer(loaded, fmt), readout=readout)  # type: ignore[arg-type]
@@ -290,3 +294,45 @@ class SlotAsker:
             messages=self.fmt.slot_messages(view, index),
             prefill=self.fmt.slots(view).lead + reading.best()[index],
         )
+
+
+class ScorerAsker:
+    """Takes the scores, or the order, that a scorer gives a view; nothing can be unreadable.
+
+    Args:
+        fmt: the input whose texts are read.
+        loaded: the scorer.
+    """
+
+    def __init__(self, fmt: Any, loaded: Loaded) -> None:
+        self.fmt, self.loaded = fmt, loaded
+        self.cuts = CutReport()
+
+    def ask(self, views: Sequence[View]) -> list[Asked]:
+        """One answer a view, in order; ``seconds`` is the share of the views' tokens."""
+        import torch
+
+        from rank_rl.models.loading import autocast_context, evaluating
+
+        model = self.loaded.model
+        fitted, self.cuts = fit_all(views, model.tokens, self.fmt, self.cuts)
+        started = time.perf_counter()
+        with torch.no_grad(), evaluating(model), autocast_context(self.loaded):
+            raws = model([model.encode(view) for view in fitted])
+            outcomes = [model.outcome(v, raw) for v, raw in zip(fitted, raws, strict=True)]
+        rate = (time.perf_counter() - started) / max(1, sum(raw.tokens for raw in raws))
+        return [
+            Asked(
+                exchange=Exchange(
+                    qid=view.query.qid,
+                    view=view,
+                    prompt=shown(*self.fmt.texts(view)),
+                    completion=Completion(
+                        text="", prompt_tokens=raw.tokens, seconds=rate * raw.tokens
+                    ),
+                    outcome=outcome,
+                ),
+                statuses={},
+            )
+            for view, raw, outcome in zip(fitted, raws, outcomes, strict=True)
+        ]

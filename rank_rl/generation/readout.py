@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args
 
+from rank_rl import formats
 from rank_rl.errors import ModelError, RecipeError
 from rank_rl.generation.reasoning import label_first
 from rank_rl.models.tokens import ChatTokens
@@ -37,7 +38,7 @@ def readout_for(
     """The readout of a format that a recipe or a checkpoint asks for; never ``auto``.
 
     Args:
-        fmt: the format; ``auto`` is score for label slots and decoded for written answers.
+        fmt: the format; ``auto`` is decoded for written answers and score for all others.
         wanted: a name of ``rank_rl.specs.Readout``, or ``slots`` or ``text`` of a checkpoint.
         where: the key to blame.
         reasoning: whether it is skipped, so that the label comes at once.
@@ -45,15 +46,16 @@ def readout_for(
     Raises:
         RecipeError: no such readout, or the format cannot be read that way.
     """
-    by_slots = hasattr(fmt, "slots")
+    kind = formats.kind(fmt)
+    by_slots = kind == "slots"
     if wanted == "auto":
-        return "score" if by_slots else "decoded"
+        return "decoded" if kind == "text" else "score"
     known: dict[str, Readout] = {name: name for name in get_args(Readout)} | _FORMER
     fits = {
-        "score": by_slots or _at_once(fmt, reasoning),
+        "score": kind != "text" or _at_once(fmt, reasoning),
         "expected": by_slots or hasattr(fmt, "slot_spans"),
         "guided": hasattr(fmt, "written") and fmt.mode == "answer",
-        "decoded": True,
+        "decoded": kind != "scorer",
     }
     allowed = ["auto", *(name for name, fit in fits.items() if fit)]
     if known.get(wanted) not in allowed:

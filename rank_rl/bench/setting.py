@@ -17,10 +17,11 @@ from rank_rl import formats
 from rank_rl.data import Collection
 from rank_rl.errors import RecipeError
 from rank_rl.generation.readout import readout_for
+from rank_rl.generation.reasoning import check_reasoning
 from rank_rl.hub.contract import FILE, PromptContract
 from rank_rl.models.sources import locate
 from rank_rl.records import RankingTask
-from rank_rl.specs import FormatSpec, Readout, RecipeSpec, StrategySpec, SystemSpec
+from rank_rl.specs import FormatSpec, Readout, Reasoning, RecipeSpec, StrategySpec, SystemSpec
 
 if TYPE_CHECKING:
     from rank_rl.formats import Format
@@ -73,12 +74,13 @@ class Setting:
     format: FormatSpec
     strategy: StrategySpec
     readout: Readout
+    reasoning: Reasoning
     max_new_tokens: int
     contract: str
 
 
 def setting(system: SystemSpec, spec: RecipeSpec) -> Setting:
-    """Format, strategy, readout and length of answers of a system.
+    """Format, strategy, readout, reasoning and length of answers of a system.
 
     The system's own come first, then those saved with its checkpoint, then the recipe's; a format
     is skipped when it does not answer in the system's kind.
@@ -103,17 +105,39 @@ def setting(system: SystemSpec, spec: RecipeSpec) -> Setting:
         own.check(formats.make(chosen), where=f"model {system.model!r}")
     # The recipe's readout is meant for the recipe's format.
     saved = own.readout if own else spec.eval.readout if chosen.name == spec.format.name else "auto"
-    where = f"bench.systems {system.name!r}: readout"
     wanted = saved if system.readout == "auto" else system.readout
+    reasoning = _reasoning(system, spec, own, chosen)
+    where = f"bench.systems {system.name!r}: readout"
+    readout = readout_for(formats.make(chosen), wanted, where=where, reasoning=reasoning)
     scores = system.kind != "text"
     fallback = StrategySpec(name="by_score") if scores else spec.eval.strategy
     return Setting(
         format=chosen,
         strategy=system.strategy or (own.strategy if own else fallback),
-        readout=readout_for(formats.make(chosen), wanted, where=where),
+        readout=readout,
+        reasoning=reasoning,
         max_new_tokens=system.max_new_tokens or (own.max_new_tokens if own else MAX_NEW_TOKENS),
         contract=contract.hash if contract else "",
     )
+
+
+def _reasoning(
+    system: SystemSpec, spec: RecipeSpec, own: PromptContract | None, chosen: FormatSpec
+) -> Reasoning:
+    """Whether reasoning is skipped: as the system says, its checkpoint, or the recipe.
+
+    The recipe's switch is meant for the recipe's format.
+
+    Raises:
+        RecipeError: the system skips what its format does not write.
+    """
+    known = "write"
+    if own:
+        known = own.reasoning if chosen == own.format else known
+    elif chosen == spec.format:
+        known = spec.eval.reasoning
+    where = f"bench.systems {system.name!r}: reasoning"
+    return check_reasoning(formats.make(chosen), system.reasoning or known, where=where)
 
 
 def _contract(system: SystemSpec) -> PromptContract | None:
@@ -130,7 +154,8 @@ def key(system: SystemSpec, spec: RecipeSpec, collection: Collection, models: Mo
     parts: dict[str, Any] = {
         "rank_rl": rank_rl.__version__,
         "seed": spec.run.seed,
-        "system": system.model_dump(mode="json"),
+        # What is made of a system's rankings afterwards asks nothing again.
+        "system": system.model_dump(mode="json", exclude={"fusion"}),
         "test": _digest([_task_facts(t) for t in collection.test]),
     }
     if system.model is not None:
@@ -142,6 +167,7 @@ def key(system: SystemSpec, spec: RecipeSpec, collection: Collection, models: Mo
             "wording": formats.make(how.format).version,
             "strategy": how.strategy.model_dump(mode="json"),
             "readout": how.readout,
+            "reasoning": how.reasoning,
             "max_new_tokens": how.max_new_tokens,
         }
     elif system.path is not None and Path(system.path).is_file():

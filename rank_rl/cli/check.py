@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rank_rl.cli import stand_in as stand_ins
 from rank_rl.cli.estimate import SAMPLE, show_budget, show_step
 from rank_rl.cli.show import heading, line, show_table
 from rank_rl.cli.stages import Overrides, RecipePath
@@ -38,6 +39,10 @@ def check(
     measure: Annotated[
         bool, typer.Option(help="Measure a layer here, to estimate a step's time and memory.")
     ] = True,
+    stand_in: Annotated[
+        bool,
+        typer.Option("--stand-in", help="Replace data and model that are not on this machine."),
+    ] = False,
 ) -> None:
     """Check a recipe and show a prompt, its ideal answer, rewards, budgets, cost and splits."""
     from rank_rl import data, formats
@@ -47,55 +52,70 @@ def check(
     loaded = recipes.load(recipe, set_ or [])
     spec = loaded.spec
     heading(f"{recipe} is a valid recipe, hash {loaded.hash}")
-    stage = stage or _stage_in_pipeline(recipe)
+    stage = stage or stage_of(recipe)
     _training(loaded, stage)
     fmt = formats.make(spec.format)
+    replaced = stand_ins.stand_in(spec) if stand_in else None
+    for text in replaced.said if replaced else ():
+        line(text)
+    spec = replaced.spec if replaced else spec
     collection = data.load(spec.data, seed=spec.run.seed)
     _splits(collection)
+    estimated = stage if replaced is None or replaced.model_here else None
     if spec.data.lessons and stage in (None, "sft"):
-        counter = token_counter(spec.model.name)
+        counter = replaced.counter if replaced else token_counter(spec.model.name)
         _lesson(collection, fmt, spec, counter[0])
-        show_step(stage, spec, collection, counter[0], measure=measure)
+        show_step(estimated, spec, collection, counter[0], measure=measure)
         return
     tasks = collection.train or collection.validation or collection.test
-    views = _train_views(tasks, spec)
+    views = _train_views(tasks, spec, fmt)
     if not views:
         line("no training view could be drawn: every draw lacks relevant or other documents")
         return
     scorer = formats.kind(fmt) == "scorer"
-    counter = token_counter(spec.model.name, chat=not scorer)
+    counter = replaced.counter if replaced else token_counter(spec.model.name, chat=not scorer)
     if scorer:
         _texts(views[0], fmt, counter[0])
     else:
         _prompt(views[0], tasks, fmt, spec, counter[0])
     _lint(tasks, spec)
     show_budget(views, collection.test or tasks, spec, stage, counter)
-    show_step(stage, spec, collection, counter[0], measure=measure)
+    show_step(estimated, spec, collection, counter[0], measure=measure)
 
 
 def _training(loaded: Recipe, stage: str | None) -> None:
     from rank_rl.errors import RecipeError
     from rank_rl.training import STAGES
     from rank_rl.training.arguments import check_training
+    from rank_rl.training.signals import check as check_signals
 
     training = loaded.spec.training
     if stage is None:
         line("training: not checked (name the stage with --stage)")
     elif stage in STAGES:
         check_training(stage, training, policy=loaded.spec.grpo.policy, where=loaded.path)
+        check_signals(stage, loaded.spec)
         line(f"training: {len(training)} arguments fit the {stage} stage")
     elif stage not in ("bench", "teach"):
         raise RecipeError(f"no stage {stage!r}", where="--stage", expected=", ".join(STAGES))
 
 
-def _stage_in_pipeline(path: Path) -> str | None:
-    """The stage for which the folder's pipeline.yaml uses this recipe, if it does."""
+def stage_of(path: Path) -> str | None:
+    """The stage for which the folder's pipeline.yaml uses this recipe, if it does.
+
+    A recipe at a paper's scale (``grpo_paper.yaml``) has the stage of its small one
+    (``grpo.yaml``), ``paper.yaml`` that of the pipeline's last training stage.
+    """
     from rank_rl import recipe as recipes
+    from rank_rl.training import STAGES
 
     if not (path.parent / "pipeline.yaml").is_file():
         return None
-    pipeline, _ = recipes.load_pipeline(path.parent)
-    return next((s.stage for s in pipeline.stages if s.recipe == path.name), None)
+    stages = recipes.load_pipeline(path.parent)[0].stages
+    if path.stem == "paper":
+        return next((s.stage for s in reversed(stages) if s.stage in STAGES), None)
+    name = path.stem.removesuffix("_paper")
+    return next((s.stage for s in stages if s.recipe == f"{name}{path.suffix}"), None)
 
 
 def _splits(collection: Collection) -> None:
@@ -138,13 +158,18 @@ def _lesson(collection: Collection, fmt: Format, spec: RecipeSpec, tokens: Token
             line(message["content"])
 
 
-def _train_views(tasks: Sequence[RankingTask], spec: RecipeSpec) -> list[View]:
-    from rank_rl.data import sampling
+def _train_views(tasks: Sequence[RankingTask], spec: RecipeSpec, fmt: Format) -> list[View]:
+    from rank_rl.data.sampling import SampleReport
+    from rank_rl.training import rollouts
 
-    drawn = [
-        sampling.sample_views(task, spec.data.sampler, seed=spec.run.seed)[0]
-        for task in tasks[:SAMPLE]
-    ]
+    drawn, report = [], SampleReport()
+    for task in tasks[:SAMPLE]:
+        views, found = rollouts.draw(task, spec, fmt)
+        drawn.append(views)
+        report += found
+    if spec.data.sampler.name == "rollout":
+        name = (spec.data.sampler.strategy or spec.eval.strategy).name
+        line(f"roll-outs of strategy {name} on {len(drawn)} queries: {report.line()}")
     return [view for views in drawn for view in views[:1]]
 
 
@@ -200,15 +225,15 @@ def _rewards(
     view: View, task: RankingTask, fmt: Format, spec: RecipeSpec, ideal: str, prefill: str
 ) -> None:
     from rank_rl import rewards
-    from rank_rl.records import Completion, Scores
-    from rank_rl.strategies.oracle import Kind, copy
+    from rank_rl.records import Completion
+    from rank_rl.strategies.oracle import copy, kind_of
 
     if not spec.rewards:
         heading("rewards: none in this recipe")
         return
     composite = rewards.make(spec.rewards)
     outcomes = {"ideal": fmt.parse(ideal, view, prefill=prefill)}
-    kind: Kind = "scores" if isinstance(outcomes["ideal"].answer, Scores) else "order"
+    kind = kind_of(outcomes["ideal"].answer)
     outcomes["first stage"] = copy(_sorted(view), kind)
     outcomes["reversed"] = copy(_sorted(view, reverse=True), kind)
     outcomes["garbage"] = fmt.parse(GARBAGE, view, prefill=prefill)

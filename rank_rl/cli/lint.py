@@ -67,11 +67,12 @@ def judge(spec: RecipeSpec, cases: Sequence[Case], *, where: str = "") -> Report
         raise RecipeError(
             "no rewards to check", where=where, expected="a recipe with a section rewards"
         )
-    composite, fmt = (
-        rewards.make(spec.rewards),
-        formats.make_written(spec.format, where="format.name"),
-    )
-    made_up = adversaries.cases(spec.data.sampler.size)
+    composite = rewards.make(spec.rewards)
+    fmt = formats.make_written(spec.format, where="format.name")
+    size = spec.data.sampler.size
+    if spec.data.sampler.name == "rollout" and cases:
+        size = max(len(view.docids) for view, _ in cases)
+    made_up = adversaries.cases(size)
     if spec.grpo.policy == "slots":
         values = getattr(fmt, "values", None) if spec.grpo.action == "labels" else None
         return lint.lint(composite, [*cases, *made_up], None, values)
@@ -93,13 +94,15 @@ def real_cases(spec: RecipeSpec, count: int) -> list[Case]:
 
 def cases_of(tasks: Sequence[RankingTask], spec: RecipeSpec, count: int) -> list[Case]:
     """The first view that training would draw of each of the first tasks that have one."""
-    from rank_rl.data import sampling
+    from rank_rl import formats
+    from rank_rl.training import rollouts
 
     found: list[Case] = []
+    fmt = formats.make(spec.format)
     for task in tasks:
         if len(found) == count:
             break
-        drawn, _ = sampling.sample_views(task, spec.data.sampler, seed=spec.run.seed)
+        drawn, _ = rollouts.draw(task, spec, fmt)
         # Without any relevant document no answer is better than another.
         found += [(view, task.grades or {}) for view in drawn[:1] if task.grades]
     return found

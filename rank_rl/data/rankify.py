@@ -12,8 +12,10 @@ were published without texts need ``params.passages``, DPR's table of Wikipedia 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -151,18 +153,24 @@ def _candidate(
             expected="a text",
             remedy="lists published without texts need data.params.passages: psgs_w100.tsv",
         )
-    score = context.get("score")
-    try:
-        value = None if score is None else float(score)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"score {score!r}", where=at, expected="a number") from error
     return Candidate(
         docid=docid,
         text=text if text is not None else text_field(context, ("text",), at),
         title=title if title is not None else text_field(context, ("title",), at, default=""),
         rank=rank,
-        score=value,
+        score=_score(context, at),
     )
+
+
+def _score(context: Mapping[str, Any], at: str) -> float | None:
+    """The retriever's score, a number or the text of one; None where there is none."""
+    score = context.get("score")
+    if score is None:
+        return None
+    with contextlib.suppress(TypeError, ValueError):
+        if math.isfinite(value := float(score)):
+            return value
+    raise DataError(f"score {score!r}", where=at, expected="a finite number")
 
 
 def _is_flag(value: object, at: str) -> bool:

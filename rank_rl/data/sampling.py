@@ -13,8 +13,9 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rank_rl import seeds
+from rank_rl import metrics, seeds
 from rank_rl.data.splits import normalised
+from rank_rl.errors import RecipeError
 from rank_rl.records import Candidate, RankingTask, View, numbered
 from rank_rl.specs import SamplerSpec
 
@@ -24,12 +25,15 @@ Picked = list[Candidate]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleReport:
     """What became of the draws: ``draws`` wanted, ``views`` made, ``redrawn`` extra attempts,
-    ``dropped`` draws that found no variance."""
+    ``dropped`` draws that found no variance; of roll-outs, ``repeated`` views asked before and
+    ``beyond`` those that a roll-out may give."""
 
     draws: int = 0
     views: int = 0
     redrawn: int = 0
     dropped: int = 0
+    repeated: int = 0
+    beyond: int = 0
 
     def __add__(self, other: SampleReport) -> SampleReport:
         """Add the counts of two reports."""
@@ -38,13 +42,17 @@ class SampleReport:
             views=self.views + other.views,
             redrawn=self.redrawn + other.redrawn,
             dropped=self.dropped + other.dropped,
+            repeated=self.repeated + other.repeated,
+            beyond=self.beyond + other.beyond,
         )
 
     def line(self) -> str:
         """One line for a log."""
+        more = f", {self.repeated} asked before" if self.repeated else ""
+        more += f", {self.beyond} beyond views_per_rollout" if self.beyond else ""
         return (
             f"{self.views} views from {self.draws} draws "
-            f"({self.redrawn} redrawn, {self.dropped} left out without variance)"
+            f"({self.redrawn} redrawn, {self.dropped} left out without variance{more})"
         )
 
 
@@ -83,7 +91,16 @@ def sample_views(
         seed: run seed.
         scores: how hard negatives are, by docid, more is harder; those without one are the least
             hard. None: by the first stage.
+
+    Raises:
+        RecipeError: sampler ``rollout``, whose views a strategy chooses (``training.rollouts``).
     """
+    if spec.name not in _PICKERS:
+        raise RecipeError(
+            f"sampler {spec.name} gives views to train on, not to ask a teacher about",
+            where="data.sampler.name",
+            expected=", ".join(_PICKERS),
+        )
     source = _source(task, spec, scores)
     views: list[View] = []
     redrawn = dropped = 0
@@ -91,7 +108,7 @@ def sample_views(
         for attempt in range(spec.retries + 1):
             rng = seeds.rng(seed, "view", task.query.qid, draw, attempt)
             picked = _draw(source, spec, rng)
-            if _teaches(picked, task):
+            if teaches(picked, task) and _shown_well(picked, task, spec.least_ndcg):
                 views.append(numbered(task.query, picked))
                 break
         else:
@@ -209,10 +226,17 @@ def _ranked(candidates: Iterable[Candidate], first: int, last: int) -> Picked:
     return [c for c in candidates if first <= c.rank <= last]
 
 
-def _teaches(picked: Picked, task: RankingTask) -> bool:
+def teaches(picked: Sequence[Candidate], task: RankingTask) -> bool:
+    """Whether some but not all of the documents are relevant; always where there are no grades."""
     relevant = sum(_grade(task, c) > 0 for c in picked)
     return task.grades is None or 0 < relevant < len(picked)
 
 
 def _grade(task: RankingTask, candidate: Candidate) -> int:
     return (task.grades or {}).get(candidate.docid, 0)
+
+
+def _shown_well(picked: Picked, task: RankingTask, least: float) -> bool:
+    """Whether the order shown has an nDCG@10 of at least ``least``; always without grades."""
+    grades = {c.docid: _grade(task, c) for c in picked}
+    return task.grades is None or metrics.ndcg(list(grades), grades) >= least

@@ -14,6 +14,7 @@ from rank_rl.registry import resolve
 from rank_rl.specs import FormatSpec
 
 TABLE: dict[str, str] = {
+    "choice": "rank_rl.formats.choice:ChoiceFormat",
     "explain": "rank_rl.formats.explain:ExplainFormat",
     "pair": "rank_rl.formats.pair:PairFormat",
     "permutation": "rank_rl.formats.permutation:PermutationFormat",

@@ -9,7 +9,7 @@ are counted. Parsing never raises on model text.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from pydantic import ValidationError
 
@@ -66,6 +66,26 @@ class Format(Protocol):
 
     def label_texts(self, view: View) -> tuple[str, ...]:
         """The texts that may stand where the answer makes a choice."""
+        ...
+
+
+@runtime_checkable
+class Choices(Protocol):
+    """What a format adds whose answer is one choice, so that labels can be read as probabilities.
+
+    A text is the answer that makes the choice ``i`` when it begins with ``lead + choices[i]``. What
+    a model thinks of all choices then takes one forward pass and no generation.
+    """
+
+    def lead(self, view: View) -> str | None:
+        """What the assistant's turn begins with before its choice, prefill included.
+
+        None where reasoning of unknown text comes first.
+        """
+        ...
+
+    def choices(self, view: View) -> tuple[str, ...]:
+        """The texts of the choices as they follow ``lead``, aligned with ``label_texts``."""
         ...
 
 
@@ -143,10 +163,15 @@ def reads_first_stage(fmt: Format) -> bool:
     return fmt.spec.first_stage_hint != "none" or bool(fmt.spec.params.get("context"))
 
 
-def document(words: Wording, spec: FormatSpec, view: View, index: int) -> str:
-    """One document as a prompt shows it, with its label and hint where the wording has them."""
+def document(
+    words: Wording, spec: FormatSpec, view: View, index: int, *, shape: str = "document"
+) -> str:
+    """One document as a prompt shows it, with its label and hint where the wording has them.
+
+    ``shape`` is the wording's key that says how.
+    """
     filled = words.fill(
-        "document",
+        shape,
         label=view.labels[index],
         hint=hint(words, spec, view, index),
         text=document_text(view.candidates[index]),
@@ -168,7 +193,13 @@ def chat(system: str, user: str) -> tuple[Message, ...]:
 
 
 def list_chat(
-    words: Wording, spec: FormatSpec, view: View, task: str, **more: object
+    words: Wording,
+    spec: FormatSpec,
+    view: View,
+    task: str,
+    *,
+    shape: str = "document",
+    **more: object,
 ) -> tuple[Message, ...]:
     """One chat that shows all documents of a view in its order, and the task.
 
@@ -177,13 +208,24 @@ def list_chat(
         spec: the format, for what is told of the first stage.
         view: what is shown.
         task: what is asked.
+        shape: the wording's key for a document.
         more: further placeholders of the wording's ``system`` and ``user``.
     """
     count = len(view.labels)
-    documents = "\n".join(document(words, spec, view, i) for i in range(count))
+    documents = "\n".join(document(words, spec, view, i, shape=shape) for i in range(count))
     filled = {"documents": documents, "task": task, "count": count, **more}
     user = words.fill("user", **filled, **question(words, view))
     return chat(words.fill("system", **more), user)
+
+
+def label_lead(mode: Mode, prefill: str) -> str | None:
+    """What comes before a choice that is the whole answer, see ``Choices``."""
+    return prefill if mode == "answer" else None
+
+
+def after_lead(texts: Sequence[str], lead: str | None) -> tuple[str, ...]:
+    """Texts of choices as they follow a lead, which may hold their first characters."""
+    return tuple(text.removeprefix(lead or "") for text in texts)
 
 
 def with_reasoning(mode: Mode, reasoning: str, answer: str) -> str:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from rank_rl.formats.labels import ascii_form, id_pattern
 
 _STRICT = re.compile(r"\[[0-9A-Za-z]+\](?:[ \t\r\n]*>[ \t\r\n]*\[[0-9A-Za-z]+\])*")
+_TIED = re.compile(_STRICT.pattern.replace(">", "[>=]"))
 _BLANK = " \t\r\n"
 _BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 _BETWEEN = re.compile(r"[\s,>;=|*\"'-]*(?:\d{1,3}[.)]\s*)?[*\"']*")
@@ -52,6 +53,27 @@ def list_spans(answer: str) -> list[LabelSpan]:
         start = spans[-1].end if spans else match.start()
         spans.append(LabelSpan(start=start, label=match.start(1), end=match.end()))
     return spans
+
+
+def tied_tiers(answer: str) -> list[list[str]]:
+    """The tiers of a list that says some labels are equal, ``[3] > [2] = [1]``, as written.
+
+    Of several lists the longest counts, the last one of those; empty when it has no ``=``.
+    """
+    plain = ascii_form(answer)
+    if "=" not in plain:
+        return []
+    written = [m[0] for m in _TIED.finditer(plain)]
+    longest = max(reversed(written), key=lambda text: text.count("["), default="")
+    if "=" not in longest:
+        return []
+    return [_BRACKETS.findall(tier) for tier in longest.split(">")]
+
+
+def untied(answer: str) -> str:
+    """An answer that is strictly a list with ``=`` in it, as one without; any other as it is."""
+    whole = _TIED.fullmatch(ascii_form(answer).strip(_BLANK))
+    return answer.replace("=", ">") if whole else answer
 
 
 def read_list(answer: str, labels: Sequence[str], *, prose: bool) -> tuple[list[str], list[str]]:

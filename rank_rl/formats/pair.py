@@ -14,6 +14,7 @@ import re
 from rank_rl.errors import RecipeError
 from rank_rl.formats import base, wording
 from rank_rl.formats.labels import ascii_form, id_pattern
+from rank_rl.formats.only import AROUND, only_label
 from rank_rl.formats.permutation import best_first
 from rank_rl.records import Grades, Mode, Order, Outcome, Prompt, Scores, View
 from rank_rl.specs import FormatSpec, Spec
@@ -29,8 +30,6 @@ RULES: wording.Rules = {
 }
 
 _BLANK = " \t\r\n"
-_AROUND = " \t\r\n*_\"'`.()"
-_CALLED = r"(?:(?:the|better|best|answer|passage|document|is)\b[ \t:*_]*){0,6}"
 
 
 class Params(Spec):
@@ -122,6 +121,14 @@ class PairFormat:
         labels = tuple(f"[{label}]" for label in view.labels)
         return (*labels, _tie(view)) if self.params.ties else labels
 
+    def lead(self, view: View) -> str | None:
+        """What comes before the label in mode answer, see ``base.Choices``."""
+        return base.label_lead(self.mode, self.prefill)
+
+    def choices(self, view: View) -> tuple[str, ...]:
+        """Both labels, and the tie where it is allowed, as they follow ``lead``."""
+        return base.after_lead(self.label_texts(view), self.lead(view))
+
     def _preference(
         self, plain: str, view: View, *, marked: bool
     ) -> tuple[tuple[str, ...] | None, bool]:
@@ -134,15 +141,11 @@ class PairFormat:
         if not marked:
             # What is not between tags may be reasoning: only its last line can be an answer.
             plain = plain.rpartition("\n")[2]
-        bare = plain.strip(_AROUND)
-        related = _relation(bare, one, whole=not marked)
+        related = _relation(plain.strip(AROUND), one, whole=not marked)
         if related is not None:
             return related, False
-        alone = re.fullmatch(rf"{_CALLED}(?:\[\s*({one})\s*\]|({one}))", bare, re.IGNORECASE)
-        if alone:
-            return (alone[1] or alone[2],), False
-        mentioned = set(re.findall(rf"\[\s*({one})\s*\]", plain))
-        return (tuple(mentioned), False) if marked and len(mentioned) == 1 else (None, False)
+        label = only_label(plain, one, "better|best", prose=marked)
+        return (None, False) if label is None else ((label,), False)
 
 
 def _relation(text: str, one: str, *, whole: bool) -> tuple[str, ...] | None:

@@ -1,19 +1,23 @@
 """The listwise format: one answer orders all documents shown, ``[3] > [1] > [2]``.
 
 Mode ``answer`` is that list alone; mode ``reason`` puts it between answer tags behind the reasoning
-(Sun et al., 2023; Liu et al., 2025). Issues beyond those of ``tags`` and ``lists``: ``duplicate``,
-``out_of_range``, ``missing``, ``too_long`` and, when nothing can be read, ``no_list``.
+(Sun et al., 2023; Liu et al., 2025). With ``ties`` equally good documents may be joined,
+``[3] > [2] = [1]`` (Rank-K, 2025, arXiv 2505.14432), and are then read as equal scores. Issues
+beyond those of ``tags`` and ``lists``: ``duplicate``, ``out_of_range``, ``missing``, ``too_long``,
+``tie`` (where none is allowed: the order counts as written) and, when nothing can be read,
+``no_list``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from pydantic import Field
 
 from rank_rl.formats import base, wording
-from rank_rl.formats.lists import LabelSpan, list_spans, read_list
-from rank_rl.records import Grades, Mode, Order, Outcome, Prompt, View
+from rank_rl.formats.lists import LabelSpan, list_spans, read_list, tied_tiers, untied
+from rank_rl.records import Answer, Grades, Mode, Order, Outcome, Prompt, Scores, View
 from rank_rl.specs import FormatSpec, Spec
 
 RULES: wording.Rules = {
@@ -25,14 +29,17 @@ RULES: wording.Rules = {
     "top": ("top", "count"),
     "reason": ("which", "example count"),
     "answer": ("which", "example count"),
+    "ties": ("", ""),
 }
 
 
 class Params(Spec):
-    """``top``: only so many best documents are asked for (all when null); ``prefill``: how the
-    assistant's turn already begins, e.g. ``<think>`` and a line break."""
+    """``top``: only so many best documents are asked for (all when null); ``ties``: whether
+    ``[2] = [1]`` may be answered; ``prefill``: how the assistant's turn already begins, e.g.
+    ``<think>`` and a line break."""
 
     top: int | None = Field(default=None, ge=1)
+    ties: bool = False
     prefill: str = ""
 
 
@@ -64,8 +71,13 @@ class PermutationFormat:
         amount = self.words.fill(
             "top" if self._listed(view) < count else "all", top=self._listed(view), count=count
         )
-        example = listing([*view.labels[1:3], view.labels[0]][: self._listed(view)])
+        first = [*view.labels[1:3], view.labels[0]][: self._listed(view)]
+        example = listing(first)
+        if self.params.ties:
+            before, last = example.rpartition(" > ")[::2]
+            example = f"{before} = {last}" if before else last
         task = self.words.fill(self.mode, which=amount, example=example, count=count)
+        task += self.words.fill("ties") if self.params.ties else ""
         messages = base.list_chat(self.words, self.spec, view, task)
         return Prompt(messages=messages, prefill=self.prefill)
 
@@ -76,15 +88,22 @@ class PermutationFormat:
     def parse(self, text: str, view: View, *, prefill: str = "") -> Outcome:
         """Read the order; identifiers count only within the answer, never in the reasoning."""
         tagged = base.read_tags(text, prefill, self.mode)
-        docids, found = read_order(tagged.answer, view, self._listed(view), prose=tagged.marked)
+        tiers = tied_tiers(tagged.answer)
+        listed = untied(tagged.answer) if tiers else tagged.answer
+        docids, found = read_order(listed, view, self._listed(view), prose=tagged.marked)
         issues = [*tagged.issues, *found]
-        answer = Order(docids=tuple(docids)) if docids else None
+        if tiers and not self.params.ties:
+            issues.append("tie")
+        answer: Answer | None = Order(docids=tuple(docids)) if docids else None
+        if tiers and self.params.ties and docids:
+            answer = _tied(view, docids, tiers)
         return base.finish(answer, issues, reasoning=tagged.reasoning)
 
     def label_spans(self, text: str, view: View, *, prefill: str = "") -> tuple[LabelSpan, ...]:
         """Where ``text`` writes each place of its list, in the order that ``parse`` reads.
 
-        Empty unless ``parse`` calls the text ok. What was prefilled is no part of ``text``: the
+        Empty unless ``parse`` calls the text ok, and for a list with ties: tied documents have no
+        place of their own. What was prefilled is no part of ``text``: the
         first span is cut where it begins there.
         """
         if self.parse(text, view, prefill=prefill).status != "ok":
@@ -101,9 +120,17 @@ class PermutationFormat:
         )
 
     def ideal(self, view: View, grades: Grades, reasoning: str = "") -> str:
-        """Documents by grade behind the reasoning in its mode; ties as ``best_first`` says."""
+        """Documents by grade behind the reasoning in its mode.
+
+        Equal grades are written as ties where those are allowed, else as ``best_first`` says.
+        """
         best = best_first(self, view, grades)[: self._listed(view)]
-        listed = listing([view.label(docid) for docid in best])
+        if self.params.ties:
+            graded = view.grades(grades)
+            tiers = [list(tier) for _, tier in groupby(best, key=graded.__getitem__)]
+        else:
+            tiers = [[docid] for docid in best]
+        listed = " > ".join(" = ".join(f"[{view.label(d)}]" for d in tier) for tier in tiers)
         return base.with_reasoning(self.mode, reasoning, listed)
 
     def label_texts(self, view: View) -> tuple[str, ...]:
@@ -124,6 +151,24 @@ def best_first(fmt: base.Format, view: View, grades: Grades) -> tuple[str, ...]:
     graded = view.grades(grades)
     tied = view.by_first_stage() if base.reads_first_stage(fmt) else view.docids
     return tuple(sorted(tied, key=lambda docid: -graded[docid]))
+
+
+def _tied(view: View, docids: Sequence[str], tiers: Sequence[Sequence[str]]) -> Answer:
+    """The documents read as equal scores where they are tied, else as the order they are read in.
+
+    Scores are those that an order's places would get (1 for the first document shown, 0 for the
+    last, see ``strategies.base.votes``), the mean of its places for a tier: so that answers with
+    ties and without can be averaged.
+    """
+    tier_of = {d: i for i, tier in reversed(list(enumerate(tiers))) for d in view.behind(tier)}
+    places: dict[int | None, list[int]] = {}
+    for place, docid in enumerate(docids):
+        places.setdefault(tier_of.get(docid), []).append(place)
+    if None in places or len(places) == len(docids):
+        return Order(docids=tuple(docids))
+    last = max(1, len(view.docids) - 1)
+    worth = {tier: 1.0 - sum(found) / len(found) / last for tier, found in places.items()}
+    return Scores(values={docid: worth[tier_of[docid]] for docid in docids})
 
 
 def read_order(answer: str, view: View, wanted: int, *, prose: bool) -> tuple[list[str], list[str]]:

@@ -1,62 +1,85 @@
-"""The pointwise format: one document a prompt, graded by a rubric with a whole number, ``2``.
+"""The pointwise format: one document a prompt, graded by a rubric with a number or a word, ``2``.
 
-Mode ``answer`` is that number alone; mode ``reason`` puts it between answer tags behind the
-reasoning, which is the document's note as well. Issues beyond those of ``tags``: ``non_ascii``,
-``grade_spelling`` (more than the number), ``non_integer``, ``out_of_range`` (the number is
-clipped), and when nothing can be read ``no_grade`` or ``several_documents``.
-
-A number counts when it is alone on its line or behind a word such as ``Grade:``; a number in prose
-never does, and several that differ are no answer.
+Mode ``answer`` is that grade alone. Mode ``reason`` puts it between answer tags behind the
+reasoning, or, with ``order: label_first``, first and the reasoning behind it in one line without
+tags, ``yes. It names him.`` (RRADistill, 2024, arXiv 2410.18097; see ``notes``). Either is the
+document's note as well. Issues beyond those of ``tags``, ``grades`` and ``notes``: ``non_ascii``,
+and when nothing can be read ``no_grade`` or ``several_documents``.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from rank_rl.errors import RecipeError
 from rank_rl.formats import base, wording
+from rank_rl.formats.grades import Found, Numbers, Scale, Words
 from rank_rl.formats.labels import ascii_form
+from rank_rl.formats.notes import read_note, with_note
+from rank_rl.formats.tags import harmless
 from rank_rl.records import Grades, Mode, Outcome, Prompt, Scores, View
 from rank_rl.specs import FormatSpec, Spec
 
 RULES: wording.Rules = {
     **base.COMMON_RULES,
-    "system": ("", "max"),
+    "system": ("", "max labels"),
     "user": ("query document instruction task", ""),
     "document": ("hint text", ""),
-    "rubric": ("max", ""),
-    "reason": ("rubric", "max"),
-    "answer": ("rubric", "max"),
+    "rubric": ("", "max labels"),
+    "reason": ("rubric", "max labels"),
+    "label_first": ("rubric", "max labels"),
+    "answer": ("rubric", "max labels"),
 }
 
 _BLANK = " \t\r\n"
-_STRICT = re.compile(r"[ \t\r\n]*(?P<grade>0|[1-9][0-9]{0,8})[ \t\r\n]*")
-_NUMBER = r"(?P<grade>[+-]?[0-9]+(?:\.[0-9]+)?)"
-_OUT_OF = r"(?:[ \t]*(?:/|out of)[ \t]*(?P<most>[0-9]{1,9}))?"
-_TOLD = r"[ \t]*(?:[:(]|[-–—][ \t])[^\n]*"
-_ALONE = re.compile(
-    rf"^[ \t*_\"'`(\[]*{_NUMBER}{_OUT_OF}(?:[*_\"'`)\].]*[ \t]*|{_TOLD})$", re.MULTILINE
-)
-_CALLED = r"(?:(?:grade|score|rating|relevance)[\"'*_`]{0,4}[ \t]*(?:[:=]|\bis\b)|answer[*_]{0,2}:)"
-# "a grade: 0 to 3" names a scale, "1.5.2" and "2nd" are no numbers.
-_NO_MORE = r"(?![.,]?\d|\w)(?![ \t]*(?:to|or|and|[-–])[ \t]*[0-9])"
-_NAMED = re.compile(rf"\b{_CALLED}[ \t*_\"'`(\[]{{0,8}}{_NUMBER}{_NO_MORE}{_OUT_OF}", re.IGNORECASE)
 
 
 class Params(Spec):
-    """``max``: the best grade; ``grade_max``: the judged grade that earns it in ideal answers (when
-    null, grades are written as they are, at most ``max``); ``prefill``: how the assistant's turn
-    already begins, in mode reason."""
+    """``max``: the best grade; ``labels``: words instead of numbers, worst first; ``values``: what
+    those are worth (0, 1, … when null); ``grade_max``: the judged grade that earns the best one in
+    ideal answers (when null, grades are written as they are, at most the best); ``order``: whether
+    the reasoning comes before or after the grade in mode reason; ``prefill``: how the assistant's
+    turn already begins, in mode reason with the reasoning first."""
 
     max: int = Field(default=3, ge=1, le=1000)
+    labels: list[str] | None = Field(default=None, min_length=2)
+    values: list[float] | None = None
     grade_max: int | None = Field(default=None, ge=1)
+    order: Literal["reason_first", "label_first"] = "reason_first"
     prefill: str = ""
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _quoted(cls, labels: Any) -> Any:
+        """YAML reads yes and no as truth values, 0 and 1 as numbers."""
+        if not isinstance(labels, list):
+            return labels
+        if any(isinstance(label, bool) for label in labels):
+            raise ValueError("YAML takes yes and no for true and false: put them in quotes")
+        return [str(label) if isinstance(label, int) else label for label in labels]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    """A completion taken apart: the grade's offsets are in ``prefill + text``."""
+
+    grade: Found | None
+    reasoning: str
+    issues: tuple[str, ...]
+    shift: int
 
 
 class PointwiseFormat:
     """A grade for one document.
+
+    Attributes:
+        values: what the texts of ``label_texts`` are worth, worst first.
 
     Example::
 
@@ -69,9 +92,14 @@ class PointwiseFormat:
         self.params = base.read_params(Params, spec)
         self.words = wording.load("pointwise", spec.wording, RULES)
         self.version = self.words.version
-        _check_rubric(self.words, self.params.max)
-        opening = "<think>\n" if spec.mode == "reason" else ""
-        self.prefill = base.check_prefill(spec, self.params.prefill, opening)
+        self.scale = _scale(self.params)
+        self.values = self.scale.values
+        self._named = _named(self.scale.texts)
+        self.label_first = spec.mode == "reason" and self.params.order == "label_first"
+        self._task = "label_first" if self.label_first else spec.mode
+        _check_rubric(self.words, self.scale, self._task)
+        thinks = spec.mode == "reason" and not self.label_first
+        self.prefill = base.check_prefill(spec, self.params.prefill, "<think>\n" if thinks else "")
 
     @property
     def mode(self) -> Mode:
@@ -93,54 +121,77 @@ class PointwiseFormat:
 
     def parse(self, text: str, view: View, *, prefill: str = "") -> Outcome:
         """Read the grade of the view's one document, never from the reasoning."""
-        tagged = base.read_tags(text, prefill, self.mode)
+        read = self._read(text, prefill)
         if len(view.docids) != 1:
-            issues = [*tagged.issues, "several_documents"]
-            return base.finish(None, issues, reasoning=tagged.reasoning)
-        grade, found = _grade(tagged.answer, self.params.max, marked=tagged.marked)
-        issues = [*tagged.issues, *found]
-        if grade is None:
-            return base.finish(None, issues, reasoning=tagged.reasoning)
+            issues = [*read.issues, "several_documents"]
+            return base.finish(None, issues, reasoning=read.reasoning)
+        if read.grade is None:
+            return base.finish(None, [*read.issues, "no_grade"], reasoning=read.reasoning)
         docid = view.docids[0]
         return base.finish(
-            Scores(values={docid: grade}),
-            issues,
-            reasoning=tagged.reasoning,
-            notes={docid: tagged.reasoning} if tagged.reasoning else {},
+            Scores(values={docid: read.grade.value}),
+            read.issues,
+            reasoning=read.reasoning,
+            notes={docid: read.reasoning} if read.reasoning else {},
         )
 
     def ideal(self, view: View, grades: Grades, reasoning: str = "") -> str:
-        """The document's grade behind the reasoning in its mode.
+        """The document's grade, and the reasoning in its mode.
 
         Raises:
             RecipeError: the view shows several documents.
         """
         self._only(view)
-        grade, most = view.grades(grades)[view.docids[0]], self.params.max
+        grade, most = view.grades(grades)[view.docids[0]], len(self.scale.texts) - 1
         top = self.params.grade_max or most
-        written = int(most * min(grade, top) / top + 0.5)
-        return base.with_reasoning(self.mode, reasoning, str(written))
+        label = self.scale.texts[int(most * min(grade, top) / top + 0.5)]
+        if self.label_first:
+            return with_note(label, harmless(reasoning))
+        return base.with_reasoning(self.mode, reasoning, label)
 
     def label_texts(self, view: View) -> tuple[str, ...]:
-        """``0`` … ``max``."""
-        return tuple(str(grade) for grade in range(self.params.max + 1))
+        """``0`` … ``max``, or the labels, worst first."""
+        return self.scale.texts
+
+    def lead(self, view: View) -> str | None:
+        """What comes before the grade, see ``base.Choices``; None where the reasoning does."""
+        return "" if self.label_first else base.label_lead(self.mode, self.prefill)
+
+    def choices(self, view: View) -> tuple[str, ...]:
+        """The grades as they follow ``lead``."""
+        return base.after_lead(self.label_texts(view), self.lead(view))
 
     def slot_spans(self, text: str, view: View, *, prefill: str = "") -> dict[str, tuple[int, int]]:
         """Where in ``text`` the characters of the grade stand, ``(start, end)``, by label."""
-        tagged = base.read_tags(text, prefill, self.mode)
-        match = _find(tagged.answer, self.params.max, marked=tagged.marked)
-        if match is None or len(view.docids) != 1:
+        read = self._read(text, prefill)
+        if read.grade is None or len(view.docids) != 1:
             return {}
-        shift = tagged.start - len(prefill)
-        start, end = match.start("grade") + shift, match.end("grade") + shift
+        shift = read.shift - len(prefill)
+        start, end = read.grade.start + shift, read.grade.end + shift
         return {view.labels[0]: (start, end)} if start >= 0 else {}
 
+    def _read(self, text: str, prefill: str) -> _Read:
+        """Find grade and reasoning, and name what is wrong with them."""
+        tagged = base.read_tags(text, prefill, "answer" if self.label_first else self.mode)
+        plain = ascii_form(tagged.answer)
+        if self.label_first:
+            grade = self.scale.leading(plain)
+            head = tagged.answer[: grade.stop] if grade else tagged.answer
+            note, found = read_note(tagged.answer[grade.stop :]) if grade else ("", [])
+            reasoning = tagged.reasoning or note
+        else:
+            grade = self.scale.alone(plain, marked=tagged.marked)
+            head, reasoning, found = tagged.answer, tagged.reasoning, []
+        foreign = [] if ascii_form(head).strip(_BLANK) == head.strip(_BLANK) else ["non_ascii"]
+        issues = (*tagged.issues, *foreign, *(grade.issues if grade else ()), *found)
+        return _Read(grade=grade, reasoning=reasoning, issues=issues, shift=tagged.start)
+
     def _prompt(self, view: View, index: int) -> Prompt:
-        most = self.params.max
-        task = self.words.fill(self.mode, rubric=self.words.fill("rubric", max=most), max=most)
+        named = {"max": self.scale.texts[-1], "labels": self._named}
+        task = self.words.fill(self._task, rubric=self.words.fill("rubric", **named), **named)
         shown = base.document(self.words, self.spec, view, index)
         user = self.words.fill("user", document=shown, task=task, **base.question(self.words, view))
-        messages = base.chat(self.words.fill("system", max=most), user)
+        messages = base.chat(self.words.fill("system", **named), user)
         return Prompt(messages=messages, prefill=self.prefill)
 
     def _only(self, view: View) -> None:
@@ -152,41 +203,65 @@ class PointwiseFormat:
             )
 
 
-def _grade(answer: str, most: int, *, marked: bool) -> tuple[float | None, list[str]]:
-    """The grade that an answer gives, clipped to 0 … ``most``, and what is wrong with it."""
-    issues = [] if ascii_form(answer).strip(_BLANK) == answer.strip(_BLANK) else ["non_ascii"]
-    match = _find(answer, most, marked=marked)
-    if match is None:
-        return None, [*issues, "no_grade"]
-    if match.re is not _STRICT:
-        issues.append("grade_spelling")
-    if "." in match["grade"]:
-        issues.append("non_integer")
-    # A float of many digits is an infinity, which gets clipped; int() would refuse them.
-    grade = float(match["grade"])
-    if not 0 <= grade <= most:
-        issues.append("out_of_range")
-    return min(max(grade, 0.0), float(most)), issues
-
-
-def _find(answer: str, most: int, *, marked: bool) -> re.Match[str] | None:
-    """The place of the grade; where not all of the text is answer, only its last line counts."""
-    plain = ascii_form(answer)
-    strict = _STRICT.fullmatch(plain)
-    if strict:
-        return strict
-    begin = 0 if marked else plain.rstrip(_BLANK).rfind("\n") + 1
-    found = [m for p in (_ALONE, _NAMED) for m in p.finditer(plain, begin)]
-    found = [m for m in found if m["most"] is None or int(m["most"]) == most]
-    return found[-1] if len({float(m["grade"]) for m in found}) == 1 else None
-
-
-def _check_rubric(words: wording.Wording, most: int) -> None:
-    """A rubric must not name grades that do not exist."""
-    named = max(map(int, re.findall(r"[0-9]+", words.texts["rubric"])), default=0)
-    if named > most:
+def _scale(params: Params) -> Scale:
+    """The grades that the parameters name."""
+    if params.labels is None:
+        if params.values is not None:
+            raise RecipeError(
+                "values without labels", where="format.params.values", expected="labels as well"
+            )
+        return Numbers(params.max)
+    where = "format.params.labels"
+    words = [label.strip() for label in params.labels]
+    alike = len({word.lower() for word in words}) < len(words)
+    if alike or not all(re.fullmatch(r"\w([^\n\r<>\[\]]*\w)?", word) for word in words):
+        raise RecipeError(f"labels {words!r}", where=where, expected="distinct words")
+    if "max" in params.model_fields_set:
         raise RecipeError(
-            f"max is {most}, but wording {words.version} speaks of grade {named}",
+            "labels are a scale of their own",
             where="format.params.max",
-            expected=f"at least {named}, or another wording",
+            remedy="leave max out, or the labels",
+        )
+    values = params.values or [float(i) for i in range(len(words))]
+    if len(values) != len(words) or any(a >= b for a, b in pairwise(values)):
+        raise RecipeError(
+            f"values {values} for {len(words)} labels",
+            where="format.params.values",
+            expected="one value a label, each above the one before",
+        )
+    return Words(words, values)
+
+
+def _named(texts: Sequence[str]) -> str:
+    """The grades as a sentence names them; many numbers as a range."""
+    if len(texts) > 11:
+        return f"{texts[0]} to {texts[-1]}"
+    return f"{', '.join(texts[:-1])} or {texts[-1]}"
+
+
+def _check_rubric(words: wording.Wording, scale: Scale, task: str) -> None:
+    """A wording must ask for the grades that exist, and must not name others.
+
+    Raises:
+        RecipeError: it does not.
+    """
+    asked = f"{words.texts['rubric']}\n{words.texts[task]}"
+    if isinstance(scale, Numbers):
+        named = max(map(int, re.findall(r"[0-9]+", words.texts["rubric"])), default=0)
+        if named > scale.most:
+            raise RecipeError(
+                f"max is {scale.most}, but wording {words.version} speaks of grade {named}",
+                where="format.params.max",
+                expected=f"at least {named}, or another wording",
+            )
+        fits = named == scale.most or "{max}" in asked or "{labels}" in asked
+    else:
+        every = all(re.search(rf"(?<!\w){re.escape(x)}(?!\w)", asked) for x in scale.texts)
+        fits = every or "{labels}" in asked
+    if not fits:
+        raise RecipeError(
+            f"wording {words.version} does not ask for {_named(scale.texts)}",
+            where="format.wording",
+            expected="every grade in words, {labels}, or {max} for numbers",
+            remedy="use wording words for labels of one's own",
         )

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from rank_rl.errors import RecipeError
 from rank_rl.formats import base, wording
+from rank_rl.formats.notes import read_note, with_note
 from rank_rl.records import Grades, Message, Mode, Outcome, Prompt, Scores, SlotPrompt, View
 from rank_rl.specs import FormatSpec, Spec
 
@@ -173,12 +174,8 @@ class SlotFormat:
         if again:
             issues.append("second_label")
             rest = rest[: again.start()]
-        if not rest.strip():
-            issues.append("no_note")
-        elif not (rest.startswith(". ") or rest.strip() == "."):
-            issues.append("separator")
-        note = " ".join(rest.lstrip(" \t\r\n.,:;-–—").split())
-        return label, note, tuple(issues)
+        note, found = read_note(rest)
+        return label, note, (*issues, *found)
 
     def to_outcome(
         self,
@@ -206,7 +203,7 @@ class SlotFormat:
     def ideal_slot(self, grade: int, note: str = "") -> str:
         """What follows the lead for a grade: `` yes. Note`` or, in mode ``answer``, `` yes``."""
         label = self.labels[min(max(grade, 0), len(self.labels) - 1)]
-        return f"{label}. {' '.join(note.split())}".rstrip() if self.mode == "reason" else label
+        return with_note(label, note) if self.mode == "reason" else label
 
     def ideal(self, view: View, grades: Grades, reasoning: str = "") -> str:
         """One line a document in shown order; a line of ``reasoning`` is the note of each."""

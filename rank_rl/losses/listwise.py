@@ -134,12 +134,11 @@ class RankList:
     """RankNet over lists: neighbours and documents d places apart (Naini et al., 2025: RankList).
 
     For each distance d = 1 ... ``skip``: log(1 + sum exp((s_j - s_i) / T)) over the pairs in which
-    j should stand d places below i; the log-sum-exp form of the sum of RankNet's log(1 + exp), of
-    which it keeps the terms of single pairs. The sum over the distances that a group has is
-    weighted by ``decay``^(d - 1), weights that sum to 1. Tied documents share a place, so that
-    binary grades compare every relevant document with every other. A group with one level
-    contributes 0. How the paper weighs its distances is not known here; it adds them step by step
-    in training.
+    j should stand d places below i. That is the sum of RankNet's log(1 + exp) over these pairs, the
+    log of a product, without the product's mixed terms. The loss is the mean over the distances
+    that a group has, each weighing ``decay`` times the one before; the paper adds distances while
+    training goes on, and may weigh them otherwise. Tied documents share a place, so that binary
+    grades compare every relevant document with every other. A group with one level contributes 0.
 
     Raises:
         RecipeError: ``skip`` not a whole number from 1, ``decay`` below 0, ``temperature`` below

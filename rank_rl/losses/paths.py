@@ -25,8 +25,8 @@ class TspMargin:
     soon as the right path leads every other by ``margin`` a wrong step. A step is right within a
     level of tied documents and from a level to the next, so a path without wrong steps is an order
     that the target allows; of these the right path is the heaviest. Paths are found by
-    ``strategies.aggregate.hamiltonian``: the best one in small groups, a good one in large groups.
-    A group with one level contributes 0.
+    ``strategies.aggregate.hamiltonian``: the best one up to 12 documents, a good one above (some
+    0.1 s for 12 documents and for 40, 1.5 s for 100). A group with one level contributes 0.
 
     Raises:
         RecipeError: ``margin`` below 0, or an unknown ``target``.

@@ -12,14 +12,22 @@ from rank_rl.specs import RewardSpec
 __all__ = ["TABLE", "Composite", "Part", "Reward", "Scored", "make"]
 
 TABLE: dict[str, str] = {
+    "agreement": "rank_rl.rewards.agreement:Agreement",
+    "calibration": "rank_rl.rewards.labels:Calibration",
     "format": "rank_rl.rewards.shape:FormatReward",
+    "kendall": "rank_rl.rewards.pairwise:Kendall",
+    "label_agree": "rank_rl.rewards.labels:LabelAgree",
     "length": "rank_rl.rewards.shape:Length",
+    "mrr": "rank_rl.rewards.ranking:Mrr",
     "ndcg": "rank_rl.rewards.ranking:Ndcg",
     "ndcg_gain": "rank_rl.rewards.ranking:NdcgGain",
     "overlong": "rank_rl.rewards.overlong:Overlong",
+    "pair_agree": "rank_rl.rewards.pairwise:PairAgree",
+    "pick_match": "rank_rl.rewards.picks:PickMatch",
     "rbo": "rank_rl.rewards.ranking:Rbo",
     "recall": "rank_rl.rewards.ranking:Recall",
     "score_distribution": "rank_rl.rewards.scores:ScoreDistribution",
+    "survived": "rank_rl.rewards.picks:Survived",
 }
 
 

@@ -2,19 +2,27 @@
 
 Every column of the training rows arrives as a list with one value a completion; the view and the
 grades are rebuilt from them. TRL calls one function a reward, so all functions of one adapter
-share what the first one computes: each completion is parsed once. Imports no torch, no TRL.
+share what the first one computes: each completion is parsed once. Rewards that compare the answers
+of a group need it whole in one call; groups spread over processes are refused by the trainer's
+set-up. Imports no torch, no TRL.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from rank_rl.data.rows import view_of
 from rank_rl.formats.base import Format
 from rank_rl.records import Completion, Outcome, View
-from rank_rl.rewards.baselines import Baselines, answer_kind, baselines
+from rank_rl.rewards.baselines import (
+    Baselines,
+    answer_kind,
+    baselines,
+    best_answer,
+    group_baselines,
+)
 from rank_rl.rewards.compose import Composite
 from rank_rl.rewards.gold import Gold
 from rank_rl.rewards.monitor import Judged, part_statistics, summary
@@ -51,6 +59,7 @@ class _Group:
     view: View
     gold: Gold
     prefill: str
+    best: Outcome
     baselines: Baselines
     identity: object
     outcomes: dict[str, Outcome] = field(default_factory=dict)
@@ -99,6 +108,7 @@ class TrlRewards:
         """Parse and reward a batch of completions, each with its row of columns."""
         lists = lists_of(columns, len(completions))
         judged: list[Judged] = []
+        groups: list[_Group] = []
         group: _Group | None = None
         for i, completion in enumerate(completions):
             # TRL keeps the completions of a prompt together, so a new row begins a new group.
@@ -107,7 +117,8 @@ class TrlRewards:
                 group = self._group(row, group if _together(lists, i) else None)
             ids = completion_ids[i] if completion_ids is not None else None
             judged.append(self._judge(group, text_of(completion), ids))
-        return judged
+            groups.append(group)
+        return self._beside(judged, groups) if self.composite.grouped else judged
 
     @property
     def last(self) -> tuple[list[str], list[Judged]]:
@@ -124,11 +135,13 @@ class TrlRewards:
         gold = Gold(view, grades)
         if self._kind is None:
             self._kind = answer_kind(self.fmt, view, gold)
+        best = best_answer(self.composite, self.fmt, view, gold, self._kind)
         return _Group(
             view=view,
             gold=gold,
             prefill=row.get("prefill") or "",
-            baselines=baselines(self.composite, view, gold, self._kind),
+            best=best,
+            baselines=baselines(self.composite, view, gold, self._kind, best),
             identity=before.identity if before is not None else object(),
         )
 
@@ -157,6 +170,24 @@ class TrlRewards:
         )
         group.judged[text, size, truncated] = judged
         return judged
+
+    def _beside(self, judged: Sequence[Judged], groups: Sequence[_Group]) -> list[Judged]:
+        """Add what answers earn beside the others of their group, to them and to the baselines."""
+        found = list(judged)
+        members: dict[int, list[int]] = {}
+        for i, group in enumerate(groups):
+            members.setdefault(id(group.identity), []).append(i)
+        for places in members.values():
+            same = [groups[i] for i in places]
+            views = [group.view for group in same]
+            earned = self.composite.among([judged[i].outcome for i in places], views, same[0].gold)
+            assert self._kind is not None
+            best = [group.best for group in same]
+            lines = group_baselines(self.composite, views, same[0].gold, self._kind, best)
+            for i, among, line in zip(places, earned, lines, strict=True):
+                scored = self.composite.beside(judged[i].scored, among)
+                found[i] = replace(judged[i], scored=scored, baselines=line)
+        return found
 
     def _shared(
         self,

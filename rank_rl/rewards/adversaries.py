@@ -147,10 +147,11 @@ def valid(view: View, grades: Grades, write: Writer) -> list[Answered]:
     # Documents of equal grade stay in the order shown, on which measures (RBO) may differ.
     worst = sorted(shown, key=lambda d: graded[d])
     tops = [d for d in shown if graded[d] == graded[best[0]]]
-    ideal = write("ideal", view, by_rank(best))
-    if isinstance(ideal.outcome.answer, Scores):
+    ideal = write("ideal", view, graded)
+    if not isinstance(ideal.outcome.answer, Scores):
         # Scores say grades, ties included; ranks would claim differences that do not exist.
-        ideal = write("ideal", view, graded)
+        ideal = write("ideal", view, by_rank(best))
+    tied = write("all scores tied", view, dict.fromkeys(shown, 1))
     answers = [
         write("copy", view, by_rank(shown)),
         ideal,
@@ -159,9 +160,8 @@ def valid(view: View, grades: Grades, write: Writer) -> list[Answered]:
         write("best document last", view, by_rank(sorted(shown, key=lambda d: d == tops[-1]))),
         write("best document first", view, by_rank(sorted(shown, key=lambda d: d != tops[0]))),
     ]
-    if isinstance(ideal.outcome.answer, Scores):
-        answers.append(write("all scores tied", view, dict.fromkeys(shown, 1)))
-        answers.append(write("all scores 0", view, {}))
+    if isinstance(tied.outcome.answer, Scores):
+        answers += [tied, write("all scores 0", view, {})]
     return answers
 
 
@@ -237,6 +237,8 @@ def _bodies(body: str, labels: Sequence[str]) -> dict[str, str]:
     """Wrong answers in the right place; one that the syntax has no room for stays as it is."""
     first, last = f"[{labels[0]}]", f"[{labels[-1]}]"
     is_object, is_list = body.startswith("{"), " > " in body
+    if not (is_object or is_list):
+        return _picks(body, labels)
 
     def extra(label: str) -> str:
         if is_object:
@@ -262,6 +264,25 @@ def _bodies(body: str, labels: Sequence[str]) -> dict[str, str]:
     if is_list:
         found["only the best id, often"] = " > ".join([first] * len(labels))
     return found
+
+
+def _picks(body: str, labels: Sequence[str]) -> dict[str, str]:
+    """Wrong answers in the place of a single label, ``body``."""
+    other = next(f"[{label}]" for label in labels if f"[{label}]" != body)
+    return {
+        "id 0": "[0]",
+        "negative id": "[-1]",
+        "id out of range": f"[{len(labels) + 1}]",
+        "no brackets": body.strip("[]"),
+        "label in prose only": f"I would say that it is {body}.",
+        "label again": f"{body} {body}",
+        "two answers": f"{body} {other}",
+        "two answers, the right one last": f"{other} or {body}",
+        "all labels": ", ".join(f"[{label}]" for label in labels),
+        "order instead": " > ".join([body, other]),
+        "digits of another script": body.translate(_OTHER_DIGITS),
+        "full-width brackets": body.translate(_FULL_WIDTH),
+    }
 
 
 def _tags(head: str, body: str, tail: str) -> dict[str, str]:

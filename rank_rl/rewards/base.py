@@ -8,7 +8,7 @@ kept every rule of its format is paid for its content: any other earns the rewar
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from rank_rl.errors import RecipeError
@@ -41,6 +41,36 @@ class Eventful(Protocol):
 
     def events(self, outcome: Outcome, view: View, grades: Grades) -> tuple[str, ...]:
         """Names of what happened; empty when nothing did."""
+        ...
+
+
+@runtime_checkable
+class GroupReward(Reward, Protocol):
+    """A reward of an answer beside the other answers of its group.
+
+    Called with one answer, as every reward, it does not apply (None).
+    """
+
+    def among(
+        self, outcomes: Sequence[Outcome], views: Sequence[View], grades: Grades
+    ) -> list[float | None]:
+        """What each answer of a group earns.
+
+        Args:
+            outcomes: of the answers to one prompt.
+            views: what each was shown: the same documents, in one order or in several.
+            grades: of those documents.
+        """
+        ...
+
+
+@runtime_checkable
+class Absolute(Protocol):
+    """A reward of scores as they are, which an order alone does not decide."""
+
+    @property
+    def scale(self) -> tuple[float, int]:
+        """Top of the scores, and the grade that it stands for."""
         ...
 
 

@@ -49,6 +49,16 @@ class Gold(dict[str, int]):
         return sum(g > 0 for g in self.graded.values())
 
     @cached_property
+    def top(self) -> int:
+        """Highest grade shown."""
+        return max(self.graded.values())
+
+    @cached_property
+    def varied(self) -> bool:
+        """Whether two documents shown differ in grade."""
+        return min(self.graded.values()) < self.top
+
+    @cached_property
     def best(self) -> tuple[str, ...]:
         """The best order of the documents shown; equal grades stand in first-stage order."""
         return tuple(sorted(self.view.by_first_stage(), key=lambda d: -self.graded[d]))

@@ -6,8 +6,9 @@ and puts no two documents of equal grade the other way round. So nDCG, recall an
 agree about them whatever their cut-off; other valid answers are of level ``mixed``. A tie of valid
 answers is no break, as a reward may cut off or be saturated; it becomes one when no view at all
 tells two levels apart. What says nothing (all scores tied) is better than a bad order for some
-measures and not for others: it is held against malformed answers and the ideal alone. Pure: no
-model, no data, no printing.
+measures and not for others: it is held against malformed answers and the ideal alone. Rewards of
+scores as they are (``base.Absolute``) are left out: adversaries score documents to say an order.
+Pure: no model, no data, no printing.
 """
 
 from __future__ import annotations
@@ -162,6 +163,7 @@ def lint(
         RecipeError: the format cannot show one of the views.
     """
     write = adversaries.text_writer(fmt) if fmt else adversaries.outcome_writer(values)
+    whole, composite = composite, composite.ordering
     paid: list[Paid] = []
     found: list[Break] = []
     for view, grades in cases:
@@ -172,10 +174,16 @@ def lint(
         rows += [_paid(composite, view, grades, a, "malformed") for a in refused]
         found += _breaks(composite, rows)
         paid += rows
-    breaks = [*_gathered(found, paid), *_blind(composite, paid)]
-    return Report(
-        paid=tuple(paid), breaks=tuple(breaks), warnings=tuple(_warnings(composite, paid))
-    )
+    # Labels may be all that is asked for; an order is then nobody's business.
+    breaks = [*_gathered(found, paid), *(_blind(composite, paid) if composite is whole else ())]
+    warnings = _warnings(composite, paid) if composite is whole else _unchecked(whole, composite)
+    return Report(paid=tuple(paid), breaks=tuple(breaks), warnings=tuple(warnings))
+
+
+def _unchecked(whole: Composite, composite: Composite) -> Iterable[str]:
+    """Which rewards the check leaves out."""
+    names = " and ".join(repr(n) for n in whole.names if n not in composite.names)
+    yield f"{names} left out here: adversaries' scores say an order, not labels"
 
 
 def profile(outcome: Outcome, view: View, grades: Grades) -> list[list[float]]:
@@ -323,6 +331,9 @@ def _blind(composite: Composite, paid: Sequence[Paid]) -> list[Break]:
     copies = _copies(paid)
     for rule, level in (("worse < copy", "worse"), ("copy < better", "better")):
         pairs = [(p, copies[id(p.view)]) for p in paid if p.level == level]
+        if pairs and level == "better":  # which what pays for the best answer alone does not tell
+            ideal = [(p, copies[id(p.view)]) for p in paid if p.level == "ideal"]
+            pairs += [(p, copy) for p, copy in ideal if p.quality > copy.quality + EPSILON]
         if pairs and all(abs(p.total - copy.total) <= EPSILON for p, copy in pairs):
             low, high = pairs[0] if level == "worse" else pairs[0][::-1]
             remedy = of_order(composite, low, high)

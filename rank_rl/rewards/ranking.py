@@ -1,4 +1,4 @@
-"""Rewards for the order of an answer: nDCG, its gain over the input, recall and overlap.
+"""Rewards for the order of an answer: nDCG, its gain over the input, recall, MRR and overlap.
 
 All take the ideal of the documents shown, pay tied scores the expected value over their orders,
 do not apply (None) where nothing shown is relevant, and pay ``malformed`` for any text that broke
@@ -143,6 +143,55 @@ class Recall:
         if not valid(outcome):
             return self.malformed
         return gold.recalled(outcome, self.k) / gold.found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mrr:
+    """1 / rank of the first relevant document, 0 where it comes after ``k``, in [0, 1].
+
+    Tied scores earn the expected value over their orders.
+
+    Raises:
+        RecipeError: ``k`` below 1, or ``malformed`` above 0.
+    """
+
+    k: int = 10
+    malformed: float = 0.0
+    name: str = "mrr"
+
+    def __post_init__(self) -> None:
+        ok = is_count(self.k) and payable(self.malformed, 0)
+        check(self.name, ok, "k >= 1 and malformed <= 0", k=self.k, malformed=self.malformed)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """``malformed`` to 1."""
+        return (self.malformed, 1.0)
+
+    def __call__(
+        self, outcome: Outcome, view: View, grades: Grades, completion: Completion
+    ) -> float | None:
+        """Return the reciprocal rank, or None where nothing shown is relevant."""
+        gold = Gold.of(view, grades)
+        if not gold.found:
+            return None
+        if not valid(outcome):
+            return self.malformed
+        above = 0
+        for tier in gold.tied(outcome):
+            relevant = sum(g > 0 for g in tier)
+            if relevant:
+                return _expected_reciprocal(above, len(tier), relevant, self.k)
+            above += len(tier)
+        return 0.0
+
+
+@lru_cache(maxsize=65536)
+def _expected_reciprocal(above: int, tier: int, relevant: int, k: int) -> float:
+    """Mean of 1 / rank, 0 after ``k``, of the first of ``relevant`` among ``tier`` tied ones."""
+    places = range(1, min(k - above, tier - relevant + 1) + 1)
+    ways = (math.comb(tier - place, relevant - 1) / (above + place) for place in places)
+    return sum(ways) / math.comb(tier, relevant)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Readout = Literal["auto", "score", "expected", "guided", "decoded"]
+Reasoning = Literal["write", "skip"]
+FusionMethod = Literal["rrf", "min_max", "z_score"]
 
 
 class Spec(BaseModel):
@@ -84,6 +86,17 @@ class FormatSpec(Spec):
 
 
 class StrategySpec(NamedSpec):
-    """A strategy and its parameters (single, sliding, groups, pairs, by_score)."""
+    """A strategy and its parameters.
+
+    ``single``, ``sliding``, ``groups``, ``pairs``, ``by_score``, ``setwise``, ``elimination`` and
+    ``tournament`` ask; ``repeated`` and ``refine`` hold other strategies.
+    """
 
     name: str = "single"
+
+
+class FusionSpec(Spec):
+    """A ranking joined with the first stage's; ``weight`` is the reranker's share."""
+
+    method: FusionMethod = "rrf"
+    weight: float = Field(default=0.5, ge=0, le=1)

@@ -6,7 +6,14 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from rank_rl.specs.base import FormatSpec, Readout, Spec, StrategySpec
+from rank_rl.specs.base import (
+    FormatSpec,
+    FusionSpec,
+    Readout,
+    Reasoning,
+    Spec,
+    StrategySpec,
+)
 
 ASKED = ("slots", "text", "scorer")  # kinds that ask a model
 
@@ -18,6 +25,8 @@ class SystemSpec(Spec):
     scorer (a model that writes nothing) or run (a TREC run file in ``path``). ``readout``: as in
     ``eval``; ``auto`` keeps the one saved
     with the checkpoint. ``max_new_tokens``: null is the number saved with the checkpoint, or 256.
+    ``reasoning``: as in ``eval``; null is the checkpoint's or the recipe's. ``fusion`` adds a row:
+    the same rankings joined with the first stage, for which nothing is asked again.
     """
 
     name: str
@@ -27,6 +36,8 @@ class SystemSpec(Spec):
     format: FormatSpec | None = None
     strategy: StrategySpec | None = None
     readout: Readout = "auto"
+    reasoning: Reasoning | None = None
+    fusion: FusionSpec | None = None
     explain: int = Field(default=0, ge=0, description="write reasoning for the top k documents")
     max_new_tokens: int | None = Field(default=None, ge=1)
 
@@ -38,6 +49,12 @@ class SystemSpec(Spec):
             raise ValueError(f"system {self.name!r} of kind run needs a path")
         if self.readout != "auto" and self.kind not in ASKED:
             raise ValueError(f"system {self.name!r} of kind {self.kind} has no readout")
+        if self.kind in ("random", "first_stage", "perfect", "run"):
+            for key in ("reasoning", "fusion"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"system {self.name!r} of kind {self.kind} has no {key}")
+        if self.explain and self.reasoning == "skip":
+            raise ValueError(f"system {self.name!r}: explain writes reasoning, skip skips it")
         return self
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from rank_rl.specs.base import Spec
+from rank_rl.specs.base import Spec, StrategySpec
 
 
 class FirstStageSpec(Spec):
@@ -32,10 +32,16 @@ class SamplerSpec(Spec):
     with ``shuffle`` and in first-stage order without. A pool holds the ``keep_first`` best
     candidates of the first stage in any case: hard negatives, and what a prompt with ``context``
     shows when whole pools are ranked. A draw without a relevant document, or with nothing else,
-    teaches nothing: it is repeated up to ``retries`` times, then left out and counted.
+    teaches nothing, nor does one whose order shown has an nDCG@10 below ``least_ndcg`` (Rearank,
+    2025): it is repeated up to ``retries`` times, then left out and counted.
     ``negatives_per_positive`` thins out the rows of stage sft with format slots, one row a
     document: that many documents that are not relevant for each relevant one of a view (at least
     one a view); null keeps all.
+
+    ``rollout``: the views that a strategy asks when answers come from the grades (IRanker, 2025,
+    2506.21638): ``strategy`` (null: that of ``eval``) ranks a task's candidates ``per_query``
+    times, in a new order each time with ``shuffle``, a share ``noise`` of the answers being drawn
+    at random; ``views_per_rollout`` of the views are kept (null: all), repeated ones once.
 
     ``depth``: only candidates of that first-stage rank or a better one are drawn (a pool keeps its
     relevant documents in any case). ``strata``: (from, to, how many) ranks, from which a pool
@@ -49,13 +55,17 @@ class SamplerSpec(Spec):
     not random, those with the text of a relevant document.
     """
 
-    name: Literal["pool", "groups", "window"] = "pool"
+    name: Literal["pool", "groups", "window", "rollout"] = "pool"
     size: int = Field(default=20, ge=2)
     per_query: int = Field(default=1, ge=1)
     keep_first: int = Field(default=0, ge=0)
     shuffle: bool = True
     retries: int = Field(default=10, ge=0)
+    least_ndcg: float = Field(default=0.0, ge=0, lt=1)
     negatives_per_positive: int | None = Field(default=None, ge=0)
+    strategy: StrategySpec | None = None
+    noise: float = Field(default=0.0, ge=0, le=1)
+    views_per_rollout: int | None = Field(default=None, ge=1)
     negatives: Literal["random", "hard", "mixed", "mined"] = "random"
     depth: int | None = Field(default=None, ge=1)
     strata: tuple[tuple[int, int, int], ...] = ()
@@ -64,10 +74,22 @@ class SamplerSpec(Spec):
     mined_share: float = Field(default=1.0, gt=0, le=1)
 
     @model_validator(mode="after")
+    def _rolls_out(self) -> SamplerSpec:
+        given = {
+            "strategy": self.strategy is not None,
+            "noise": self.noise > 0,
+            "views_per_rollout": self.views_per_rollout is not None,
+        }
+        named = [key for key, is_given in given.items() if is_given]
+        if named and self.name != "rollout":
+            raise ValueError(f"{named[0]} belongs to sampler rollout, not {self.name}")
+        return self
+
+    @model_validator(mode="after")
     def _belongs(self) -> SamplerSpec:
         if self.name != "pool" and (self.negatives != "random" or self.skip_top):
             raise ValueError("negatives and skip_top belong to sampler pool")
-        if self.name == "window" and self.strata:
+        if self.name in ("window", "rollout") and self.strata:
             raise ValueError("strata belong to samplers pool and groups")
         if (self.negatives == "mined") != bool(self.refresh):
             raise ValueError("negatives: mined and refresh need one another")

@@ -49,6 +49,11 @@ class RecipeSpec(Spec):
                 f"reward {constant[0]!r} is constant with grpo.policy slots, "
                 "where no text is written: leave it out"
             )
+        if self.grpo.policy == "slots" and any(r.name == "agreement" for r in self.rewards):
+            raise ValueError(
+                "reward 'agreement' compares written answers: with grpo.policy slots all answers "
+                "are drawn from the same scores, so leave it out"
+            )
         return self
 
 

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 from rank_rl import data, formats
 from rank_rl.data.files import sha256
 from rank_rl.data.lessons import lesson_file
-from rank_rl.data.sampling import sample_tasks
 from rank_rl.errors import DataError, RankRLError, StorageError
 from rank_rl.formats.budget import CutReport, fit
 from rank_rl.generation.readout import check_readout, readout_for
+from rank_rl.generation.reasoning import check_reasoning
 from rank_rl.hub.contract import PromptContract
 from rank_rl.models import loading
 from rank_rl.models.quiet import quiet, weight_bytes
@@ -35,6 +35,7 @@ from rank_rl.records import RankingTask, View, numbered
 from rank_rl.specs import ModelSpec, RecipeSpec
 from rank_rl.training.arguments import check_processes, hf_arguments
 from rank_rl.training.resume import LOG_FILE, latest_checkpoint, mark_finished, resume_point
+from rank_rl.training.rollouts import draw_all
 from rank_rl.training.signals import check as check_signals
 
 if TYPE_CHECKING:
@@ -113,7 +114,10 @@ def begin(name: str, spec: RecipeSpec, info: Mapping[str, Any]) -> Stage:
     if name != "score":
         fmt = formats.make_written(spec.format, where="format.name")
     scorer = formats.kind(fmt) == "scorer"
-    readout = readout_for(fmt, spec.eval.readout, where="eval.readout")
+    check_reasoning(fmt, spec.eval.reasoning, where="eval.reasoning")
+    readout = readout_for(
+        fmt, spec.eval.readout, where="eval.readout", reasoning=spec.eval.reasoning
+    )
     collection = data.load(spec.data, seed=spec.run.seed)
     if not collection.train and not (name == "sft" and spec.data.lessons):
         raise DataError(
@@ -161,7 +165,7 @@ def training_views(stage: Stage) -> tuple[list[tuple[RankingTask, View]], dict[s
         DataError: no view could be drawn.
     """
     spec = stage.spec
-    drawn, sampled = sample_tasks(stage.collection.train, spec.data.sampler, seed=spec.run.seed)
+    drawn, sampled = draw_all(stage.collection.train, spec, stage.fmt)
     pairs: list[tuple[RankingTask, View]] = []
     cuts = CutReport()
     for task, view in drawn:
@@ -267,6 +271,7 @@ def contract(stage: Stage, **extra: Any) -> PromptContract:
         stage.fmt,
         spec.eval.strategy,
         readout=spec.eval.readout,
+        reasoning=spec.eval.reasoning,
         stage=stage.name,
         base_model=stage.loaded.name,
         base_revision=stage.loaded.revision,

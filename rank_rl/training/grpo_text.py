@@ -75,6 +75,7 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     check_format(stage)
     prompts, longest, report = training_rows(stage)
     args = arguments(stage, list(composite.weights), longest)
+    check_groups(composite, args)
     shuffle = group_shuffle(stage, composite)
     if shuffle is not None:
         longest = shuffle.longest(prompts, longest, args, common.window(stage))
@@ -153,6 +154,22 @@ def check_format(stage: common.Stage) -> None:
         rank_credit.check(spec, stage.fmt)
     if spec.grpo.pass_rate is not None:
         check_order(spec.grpo.pass_rate, spec.training)
+
+
+def check_groups(composite: rewards.Composite, args: Any) -> None:
+    """Rewards that compare the answers of a group need each group whole on one process.
+
+    Raises:
+        RecipeError: groups are spread over processes.
+    """
+    rows = args.per_device_train_batch_size * args.steps_per_generation
+    if composite.grouped and rows % args.num_generations:
+        raise RecipeError(
+            f"{composite.grouped[0].name!r} compares the {args.num_generations} answers of a "
+            f"group, but a process holds {rows}",
+            where="training.per_device_train_batch_size",
+            expected=f"a multiple of {args.num_generations} answers a process",
+        )
 
 
 def training_rows(

@@ -22,7 +22,7 @@ from rank_rl.data.curriculum import Curriculum, Rated, choose, distribution, mat
 from rank_rl.data.rows import Row, view_of
 from rank_rl.errors import DataError, RecipeError
 from rank_rl.records import Completion
-from rank_rl.rewards.baselines import answer_kind, baselines
+from rank_rl.rewards.baselines import answer_kind, baselines, best_answer
 from rank_rl.rewards.compose import Composite
 from rank_rl.specs import RecipeSpec
 from rank_rl.training.common import Stage, saving
@@ -290,7 +290,9 @@ class _Measuring:
     def _rated(self, row: Mapping[str, Any], said: Sequence[Completion]) -> Rated:
         view, grades = view_of(row)
         fmt, prefill = self.stage.fmt, row["prefill"]
-        lines = baselines(self.composite, view, grades, answer_kind(fmt, view, grades))
+        kind = answer_kind(fmt, view, grades)
+        best = best_answer(self.composite, fmt, view, grades, kind)
+        lines = baselines(self.composite, view, grades, kind, best)
         totals = [
             self.composite(fmt.parse(c.text, view, prefill=prefill), view, grades, c).total
             for c in said

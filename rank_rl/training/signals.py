@@ -72,9 +72,12 @@ class Signals:
         return None if own is None else [own.get(d, math.nan) for d in view.docids]
 
     def columns(self, view: View, grades: Grades, progress: float, like: Any) -> dict[str, Any]:
-        """``teacher`` and ``weights`` of a ``ScoredGroup``: tensors (n,) like ``like``, or None."""
+        """``teacher`` and ``weights`` of a ``ScoredGroup``: fp32, on the device of ``like``."""
+        import torch
+
         found = {"teacher": self.scores(view), "weights": self.weights(view, grades, progress)}
-        return {k: None if v is None else like.new_tensor(v) for k, v in found.items()}
+        single = {"dtype": torch.float32, "device": like.device}  # scores may be bf16
+        return {k: None if v is None else torch.tensor(v, **single) for k, v in found.items()}
 
 
 def grades_of(stage: Stage, task: RankingTask, view: View) -> dict[str, int]:

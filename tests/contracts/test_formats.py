@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from format_variants import CASES, SIZES, VARIANTS, make
 
-from rank_rl import formats
-from rank_rl.records import Candidate, Grades, Query, View, numbered
-from rank_rl.specs import FormatSpec
+from rank_rl.formats.base import Choices
+from rank_rl.records import Candidate, Grades, Outcome, Pick, Query, View, numbered
 
-MODES = {"explain": ("reason",)}
-CASES = [
-    (name, mode) for name in sorted(formats.TABLE) for mode in MODES.get(name, ("reason", "answer"))
-]
-# How many documents an answer can be about, where that is not any number.
-SIZES = {"pointwise": 1, "pair": 2}
 OPENINGS = {
+    "choice": {"prefill": "["},
     "pair": {"prefill": "["},
     "permutation": {"prefill": "["},
     "scores": {"prefill": '{"['},
@@ -40,13 +35,13 @@ def fitting(name: str, texts: tuple[str, ...] = ("alpha", "beta", "gamma")) -> V
     return view(texts[: SIZES.get(name, len(texts))])
 
 
-def make(name: str, mode: str, **fields: object) -> formats.Format:
-    return formats.make(FormatSpec.model_validate({"name": name, "mode": mode, **fields}))
-
-
-def perfect(shown: View, grades: Grades, order: tuple[str, ...]) -> bool:
-    graded = [shown.grades(grades)[d] for d in order]
-    return graded == sorted(graded, reverse=True)
+def perfect(shown: View, grades: Grades, outcome: Outcome) -> bool:
+    graded = shown.grades(grades)
+    if isinstance(outcome.answer, Pick):
+        extreme = min if outcome.answer.worst else max
+        return graded[outcome.answer.docid] == extreme(graded.values())
+    ordered = [graded[d] for d in outcome.as_order(shown)]
+    return ordered == sorted(ordered, reverse=True)
 
 
 @pytest.mark.parametrize(
@@ -60,16 +55,21 @@ def test_the_ideal_answer_is_ok_and_perfect(name, mode, count, reasoning):
     text = fmt.ideal(shown, grades, reasoning)
     outcome = fmt.parse(text, shown)
     assert (outcome.status, outcome.issues) == ("ok", ())
-    assert perfect(shown, grades, outcome.as_order(shown))
+    assert perfect(shown, grades, outcome)
 
 
-@pytest.mark.parametrize(
-    ("name", "mode"), [c for c in CASES if c[1] == "reason" or c[0] in OPENINGS]
-)
+def opening(name: str, mode: str) -> dict[str, object] | None:
+    """The parameters that have an answer begun; None where the format cannot."""
+    base = VARIANTS[name][0]
+    if mode == "answer" or base == "slots":
+        return OPENINGS.get(base)
+    return None if "label first" in name else {"prefill": "<think>\n"}
+
+
+@pytest.mark.parametrize(("name", "mode"), [c for c in CASES if opening(*c) is not None])
 def test_the_ideal_answer_behind_a_prefill_is_ok(name, mode):
     one = view(("alpha", "beta")) if name == "pair" else view(("alpha",))
-    params = OPENINGS[name] if mode == "answer" or name == "slots" else {"prefill": "<think>\n"}
-    fmt = make(name, mode, params=params)
+    fmt = make(name, mode, params=opening(name, mode))
     prefill = fmt.render(one).prefill
     whole = fmt.ideal(one, GRADES, "because")
     assert prefill and whole.startswith(prefill)
@@ -130,4 +130,27 @@ def test_every_prompt_shows_query_instruction_and_documents_and_no_docid(name, m
 def test_format_knows_its_mode_version_and_spec(name, mode):
     fmt = make(name, mode)
     assert fmt.mode == mode == fmt.spec.mode
-    assert fmt.version == f"{name}/default@1"
+    base, params = VARIANTS[name]
+    assert fmt.version == f"{base}/{params.get('wording', 'default')}@1"
+
+
+@pytest.mark.parametrize(("name", "mode"), CASES)
+@pytest.mark.parametrize("prefill", ["", "["])
+def test_each_choice_behind_its_lead_is_an_answer_of_its_own(name, mode, prefill):
+    if prefill and (mode == "reason" or OPENINGS.get(VARIANTS[name][0]) != {"prefill": prefill}):
+        return
+    fmt, shown = make(name, mode, {"prefill": prefill} if prefill else None), fitting(name)
+    if not isinstance(fmt, Choices):
+        assert VARIANTS[name][0] in ("explain", "permutation", "scores", "slots")
+        return
+    lead, choices = fmt.lead(shown), fmt.choices(shown)
+    assert len(choices) == len(fmt.label_texts(shown)) > 1
+    if lead is None:
+        assert mode == "reason"
+        return
+    assert lead.startswith(fmt.prompts(shown)[0].prefill)
+    outcomes = [fmt.parse(lead + choice, shown) for choice in choices]
+    if mode == "answer":
+        assert {o.status for o in outcomes} == {"ok"}
+    assert len({str(o.answer) for o in outcomes}) == len(choices)
+    assert fmt.ideal(shown, GRADES).startswith(tuple(lead + choice for choice in choices))

@@ -19,6 +19,7 @@ from rank_rl.records import (
     Grades,
     Order,
     Outcome,
+    Pick,
     Query,
     Scores,
     View,
@@ -32,30 +33,44 @@ PARAMS = {
     "length": {"soft_max": 50},
     "overlong": {"max_length": 100, "buffer": 50},
     "recall": {"k": 2},
+    # The oracle's scores are the grades, 0 to 3.
+    "label_agree": {"max": 3, "grade_max": 3},
+    "calibration": {"max": 3, "grade_max": 3},
 }
 COMPOSITES = {
     "list": ["ndcg", ("recall", 0.2), ("rbo", 0.1), ("format", 0.1)],
     "gain": [("ndcg_gain", 0.8), ("format", 0.2), ("length", 0.1)],
     "group": ["ndcg", ("recall", 0.2), ("score_distribution", 0.1), ("format", 0.1)],
     "overlong": ["ndcg", ("format", 0.2), ("overlong", 0.5)],
+    "order": ["pair_agree", ("kendall", 0.5), ("mrr", 0.2), ("format", 0.2)],
+    "pick": ["ndcg", "pick_match", ("format", 0.5), ("agreement", 0.2)],
+    "elimination": ["ndcg", ("survived", 0.5), ("format", 0.2)],
     "all": [
         "ndcg",
         "ndcg_gain",
         "recall",
         "rbo",
+        "mrr",
+        "kendall",
+        "pair_agree",
+        "pick_match",
+        "survived",
         "score_distribution",
         "format",
         "length",
         "overlong",
     ],
 }
+LABELS = ["label_agree", ("calibration", 0.5), ("format", 0.5)]
 KINDS = ["order", "scores"]
+ALL_KINDS = [*KINDS, "best", "worst"]
 ISSUES = ["repeated", "trailing_text", "no_answer_tag", "missing"]
 CASES = range(150)
 
 
 def composite(name: str, gate: str | None = None) -> rewards.Composite:
-    parts = [(p, 1.0) if isinstance(p, str) else p for p in COMPOSITES[name]]
+    listed = LABELS if name == "labels" else COMPOSITES[name]
+    parts = [(p, 1.0) if isinstance(p, str) else p for p in listed]
     return rewards.make(
         [
             RewardSpec(
@@ -82,8 +97,10 @@ def case(seed: int) -> tuple[View, Grades, random.Random]:
     return numbered(Query(qid="q", text="?"), docs), grades, draw
 
 
-def any_answer(view: View, draw: random.Random, kind: str) -> Order | Scores:
+def any_answer(view: View, draw: random.Random, kind: str) -> Order | Scores | Pick:
     docids = [*view.docids, "foreign"]
+    if kind in ("best", "worst"):
+        return Pick(docid=draw.choice(docids), worst=kind == "worst")
     if kind == "order":
         if draw.random() < 0.5:
             return Order(docids=tuple(draw.sample(view.docids, len(view.docids))))
@@ -94,8 +111,10 @@ def any_answer(view: View, draw: random.Random, kind: str) -> Order | Scores:
 
 def well_formed(view: View, draw: random.Random, kind: str) -> Outcome:
     """An answer that keeps the rules: every document once, finite scores from a short scale."""
-    if kind == "order":
-        answer: Order | Scores = Order(docids=tuple(draw.sample(view.docids, len(view.docids))))
+    if kind in ("best", "worst"):
+        answer: Order | Scores | Pick = Pick(docid=draw.choice(view.docids), worst=kind == "worst")
+    elif kind == "order":
+        answer = Order(docids=tuple(draw.sample(view.docids, len(view.docids))))
     else:
         answer = Scores(values={d: float(draw.randrange(4)) for d in view.docids})
     return Outcome(status="ok", answer=answer)
@@ -118,7 +137,7 @@ def tokens(draw: random.Random) -> Completion:
 
 
 @pytest.mark.parametrize("name", rewards.TABLE)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_within_bounds_for_any_outcome(name, kind):
     reward = single(name)
     low, high = reward.bounds
@@ -134,7 +153,7 @@ def test_within_bounds_for_any_outcome(name, kind):
 
 
 @pytest.mark.parametrize("name", rewards.TABLE)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_the_ideal_earns_the_most_and_a_malformed_text_the_least(name, kind):
     reward = single(name)
     for seed in CASES:
@@ -149,13 +168,31 @@ def test_the_ideal_earns_the_most_and_a_malformed_text_the_least(name, kind):
 
 
 @pytest.mark.parametrize(
-    "name", ["ndcg", "rbo", "ndcg_gain", "score_distribution", "format", "length", "overlong"]
+    "name",
+    [
+        "ndcg",
+        "rbo",
+        "ndcg_gain",
+        "mrr",
+        "kendall",
+        "pair_agree",
+        "score_distribution",
+        "label_agree",
+        "calibration",
+        "format",
+        "length",
+        "overlong",
+    ],
 )
 def test_the_ideal_earns_the_upper_bound(name):
     reward = single(name)
     for seed in CASES:
         view, grades, _ = case(seed)
         value = reward(oracle(view, grades, "scores"), view, grades, Completion(text=""))
+        if value is None:  # pairs need two grades
+            assert name in ("kendall", "pair_agree")
+            assert len(set(view.grades(grades).values())) == 1
+            continue
         at_best = metrics_at_best(name, view, grades)
         assert value == pytest.approx(0.0 if at_best else reward.bounds[1])
 
@@ -167,7 +204,7 @@ def metrics_at_best(name: str, view: View, grades: Grades) -> bool:
 
 
 @pytest.mark.parametrize("name", rewards.TABLE)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_applying_does_not_depend_on_how_good_the_answer_is(name, kind):
     reward = single(name)
     for seed in CASES:
@@ -180,9 +217,9 @@ def test_applying_does_not_depend_on_how_good_the_answer_is(name, kind):
         assert len({v is None for v in values}) == 1
 
 
-@pytest.mark.parametrize("name", COMPOSITES)
+@pytest.mark.parametrize("name", [*COMPOSITES, "labels"])
 @pytest.mark.parametrize("gate", [None, "format"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_malformed_is_strictly_under_every_valid_answer(name, gate, kind):
     reward = composite(name, gate)
     low, high = reward.bounds
@@ -243,7 +280,7 @@ def swap(view: View, i: int, kind: str) -> Outcome:
 
 
 @pytest.mark.parametrize("name", COMPOSITES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_the_ceiling_is_reached_by_no_other_answer(name, kind):
     reward = composite(name)
     for seed in CASES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pytest
 from rank_rl import formats
 from rank_rl.data import annotations, rows
 from rank_rl.errors import DataError
-from rank_rl.records import Candidate, Outcome, Query, RankingTask, Scores, View, numbered
+from rank_rl.records import Candidate, Outcome, Pick, Query, RankingTask, Scores, View, numbered
 from rank_rl.specs import FormatSpec
 
 TASK = RankingTask(
@@ -82,6 +83,23 @@ def test_sft_completions_are_ideal_and_parse_as_such(name: str, mode: str) -> No
     relevant = [f"[{VIEW.label(d)}]" for d in VIEW.docids if (TASK.grades or {}).get(d, 0) > 0]
     assert [x.split()[0] for x in judged if " Relevant: yes." in x] == relevant * (mode == "reason")
     assert len(judged) == len(VIEW.labels) * (mode == "reason")
+
+
+@pytest.mark.parametrize("mode", ["reason", "answer"])
+@pytest.mark.parametrize(("pick", "picked"), [("best", "c"), ("worst", "d")])
+def test_sft_rows_of_a_choice_judge_every_document_and_pick_one(mode, pick, picked) -> None:
+    spec = FormatSpec.model_validate({"name": "choice", "mode": mode, "params": {"pick": pick}})
+    fmt = formats.make(spec)
+    for style in ("explicit", "annotations", "none"):
+        (row,) = through_arrow(rows.sft_rows(TASK, [VIEW], fmt, style))
+        view, _ = rows.view_of(row)
+        text = row["completion"][0]["content"]
+        outcome = fmt.parse(text, view)
+        assert outcome.status == "ok"
+        assert outcome.answer == Pick(docid=picked, worst=pick == "worst")
+        judged = re.findall(r"^\[(.)\] .* Relevant: (yes|no)\.", outcome.reasoning, re.M)
+        wanted = list(VIEW.labels) if mode == "reason" and style == "explicit" else []
+        assert [label for label, _ in judged] == wanted
 
 
 @pytest.mark.parametrize("mode", ["reason", "answer"])

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import random
+import re
 
-from rank_rl import formats
+from format_variants import CASES as KINDS
+from format_variants import SIZES as ALONE
+from format_variants import VARIANTS, make
+
 from rank_rl.formats.pointwise import PointwiseFormat
 from rank_rl.formats.scores import ScoresFormat
 from rank_rl.records import Candidate, Order, Outcome, Query, Scores, View, numbered
-from rank_rl.specs import FormatSpec
 
 CASES = 100_000
+FORMATS = {case: make(*case) for case in KINDS}
 # Which of the views a format asks about, where that is not any of them.
-SIZES = {"pointwise": 0, "pair": 1}
+SIZES = {name: count - 1 for name, count in ALONE.items()}
 PIECES = (
     "<think>", "</think>", "<answer>", "</answer>", "＜answer＞", "<Think >", "[1]", "[2]", "[3]",
     "[0]", "[-1]", "[99]", "[１]", "【2】", "[٣]", "1", "2", "3 > 1", " > ", " = ", ", ", "\n", "{",
@@ -21,9 +25,36 @@ PIECES = (
     " yes. ", "Yes", " maybe", ". ", "because", "I think 3 documents and then 1", "\ud800", "\x00",
     "Explicit:", "Comparison:", "Explicit: ", "\nComparison:\n", "\n[1] ", "\n[2] says why",
     "\n- [1]: ", "Grade: 2", "2/3", "1/10", "[2] > [1]", "[1] < [2]", "[1] = [2]", "\n2",
-    "is better", "-1", "1.5",
+    "is better", "-1", "1.5", "yes", "no", "good", "bad. ", "fair", "Answer: ", "[1] = [3]", "yeſ",
     "²", "٣", "\u200b", "9" * 40, "İ", "ſ", "<|im_end|>", "[1, 2, 3]", "2. ", "**", "null", "-",
 )  # fmt: skip
+
+
+LONG = (
+    "[",
+    "[1",
+    "[1]",
+    "<think>",
+    "<answer>",
+    '{"[1]": ',
+    "1 >",
+    " ",
+    '"',
+    "1,",
+    "2\n",
+    "*",
+    "grade: ",
+    "[1] = ",
+    "Explicit:\n",
+    "Explicit:\n[1] ",
+    "[1], ",
+    "Explicit:\n[1] " + ":",
+    ":",
+    "[1] > ",
+    "yes, ",
+    "Answer: ",
+    "no\n",
+)
 
 
 def view(count: int) -> View:
@@ -47,17 +78,27 @@ def mutate(text: str, rng: random.Random) -> str:
     return text
 
 
-def asked(name: str) -> list[tuple[str, str]]:
-    return [(name, mode) for mode in ("reason", "answer") if (name, mode) != ("explain", "answer")]
-
-
 def written(outcome: Outcome, shown: View, case: tuple[str, str], text: str) -> bool:
     """Whether a text is, but for white space, what an ``ok`` outcome says that was written."""
-    name, mode = case
-    if name == "pair":
-        answer = f"[{shown.label(outcome.as_order(shown)[0])}]"
+    variant, mode = case
+    name, bare = VARIANTS[variant][0], "".join(text.split())
+    if name in ("pair", "choice"):
+        place = -1 if variant == "choice worst" else 0
+        answer = f"[{shown.label(outcome.as_order(shown)[place])}]"
     elif name == "pointwise":
-        answer = str(int(outcome.answer.values[shown.docids[0]]))
+        fmt = FORMATS[case]
+        texts = dict(zip(fmt.values, fmt.label_texts(shown), strict=True))
+        answer = texts[outcome.answer.values[shown.docids[0]]]
+        if mode == "reason" and "label first" in variant:
+            return bare.startswith(f"{answer}.")
+    elif variant == "permutation with ties" and isinstance(outcome.answer, Scores):
+        values = outcome.answer.values
+        assert set(values) == set(shown.docids) and len(set(values.values())) < len(values)
+        said = bare.rpartition("<answer>")[2].removesuffix("</answer>")
+        tiers = [{shown.docid(x) for x in re.findall(r"\w+", tier)} for tier in said.split(">")]
+        ranked = sorted(set(values.values()), reverse=True)
+        assert tiers == [{d for d in values if values[d] == value} for value in ranked]
+        answer = said
     elif isinstance(outcome.answer, Order):
         answer = ">".join(f"[{shown.label(d)}]" for d in outcome.answer.docids)
         assert len(outcome.answer.docids) == len(shown.docids)
@@ -66,7 +107,6 @@ def written(outcome: Outcome, shown: View, case: tuple[str, str], text: str) -> 
         values = [int(outcome.answer.values[d]) for d in shown.docids]
         pairs = zip(shown.labels, values, strict=True)
         answer = "{" + ",".join(f'"[{label}]":{value}' for label, value in pairs) + "}"
-    bare = "".join(text.split())
     if mode == "answer":
         return bare == answer
     return bare.startswith("<think>") and bare.endswith(f"</think><answer>{answer}</answer>")
@@ -74,13 +114,13 @@ def written(outcome: Outcome, shown: View, case: tuple[str, str], text: str) -> 
 
 def test_no_completion_raises_and_every_outcome_is_a_total_order():
     rng = random.Random(20240607)
-    names = [case for name in sorted(formats.TABLE) for case in asked(name)]
-    fmts = [formats.make(FormatSpec(name=name, mode=mode)) for name, mode in names]
+    names = KINDS
+    fmts = [FORMATS[case] for case in names]
     views = [view(count) for count in (1, 2, 3, 7, 12)]
     prefills = ("", "", "", "", "", "", "<think>\n", "[", '{"[', "Relevant:", "Relevant: yes")
     ideals = {
         (i, j): fmt.ideal(
-            views[SIZES.get(fmt.spec.name, j)], {"d0": 2, "d2": 1}, "[2] says why.\n[1] does not."
+            views[SIZES.get(names[i][0], j)], {"d0": 2, "d2": 1}, "[2] says why.\n[1] does not."
         )
         for i, fmt in enumerate(fmts)
         for j in range(len(views))
@@ -111,30 +151,8 @@ def test_no_completion_raises_and_every_outcome_is_a_total_order():
 
 
 def test_long_hostile_texts_are_read_in_time():
-    for name in sorted(formats.TABLE):
-        shown = view({"pointwise": 1, "pair": 2}.get(name, 7))
-        for _, mode in asked(name):
-            fmt = formats.make(FormatSpec(name=name, mode=mode))
-            for piece in (
-                "[",
-                "[1",
-                "[1]",
-                "<think>",
-                "<answer>",
-                '{"[1]": ',
-                "1 >",
-                " ",
-                '"',
-                "1,",
-                "2\n",
-                "*",
-                "grade: ",
-                "[1] = ",
-                "Explicit:\n",
-                "Explicit:\n[1] ",
-                "[1], ",
-                "Explicit:\n[1] " + ":",
-                ":",
-            ):
-                order = fmt.parse(piece * 20_000, shown).as_order(shown)
-                assert sorted(order) == sorted(shown.docids)
+    for name, mode in KINDS:
+        shown, fmt = view(ALONE.get(name, 7)), FORMATS[name, mode]
+        for piece in LONG:
+            order = fmt.parse(piece * 20_000, shown).as_order(shown)
+            assert sorted(order) == sorted(shown.docids)

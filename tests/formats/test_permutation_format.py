@@ -9,6 +9,7 @@ from rank_rl.errors import RecipeError
 from rank_rl.formats.labels import alphabetic, relabel
 from rank_rl.records import Candidate, Order, Query, View, numbered
 from rank_rl.specs import FormatSpec
+from rank_rl.strategies.base import votes
 
 
 def view(count: int = 3) -> View:
@@ -56,7 +57,8 @@ def test_a_plain_list_is_ok(text):
         ('["[3]", "[1]", "[2]"]', "cab", {"bad_list"}),
         ("[[3], [1], [2]]", "cab", {"bad_list"}),
         ("[3], [1], [2]", "cab", {"bad_list"}),
-        ("[3] > [2] = [1]", "cba", {"bad_list"}),
+        ("[3] > [2] = [1]", "cba", {"tie"}),
+        ("So: [3] > [2] = [1]", "cba", {"text_before", "bad_list", "tie"}),
         ("1. [3]\n2. [1]\n3. [2]", "cab", {"text_before", "bad_list"}),
         ("**[3]** > **[1]** > **[2]**", "cab", {"text_before", "text_after", "bad_list"}),
         ("[3] > [1] > [2].", "cab", {"bad_list"}),
@@ -185,3 +187,58 @@ def test_bad_parameters_are_refused():
         make("reason", prefill="Sure:")
     with pytest.raises(RecipeError, match="nearest: permutation"):
         formats.make(FormatSpec(name="permutatoin"))
+
+
+def tied(text: str, mode: str = "answer", **params: object):
+    fmt = make(mode, ties=True, **params)
+    outcome = fmt.parse(text, view())
+    if isinstance(outcome.answer, Order):
+        return outcome.status, "".join(outcome.answer.docids), set(outcome.issues)
+    return outcome.status, outcome.answer and dict(outcome.answer.values), set(outcome.issues)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[3] > [2] = [1]", {"c": 1.0, "b": 0.25, "a": 0.25}),
+        ("[3]=[1]>[2]", {"c": 0.75, "a": 0.75, "b": 0.0}),
+        ("[2] = [1] = [3]", {"a": 0.5, "b": 0.5, "c": 0.5}),
+        ("[3] > [2] > [1]", "cba"),
+    ],
+)
+def test_ties_are_read_as_equal_scores_where_they_are_allowed(text, said):
+    assert tied(text) == ("ok", said, set())
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "issues"),
+    [
+        ("So: [3] > [2] = [1]", {"c": 1.0, "b": 0.25, "a": 0.25}, {"text_before", "bad_list"}),
+        ("[3] = [2]", {"c": 0.75, "b": 0.75}, {"missing"}),
+        ("[3] = [3] > [2] > [1]", "cba", {"duplicate"}),
+        ("[3] = [0] > [2] = [1]", {"c": 1.0, "b": 0.25, "a": 0.25}, {"out_of_range"}),
+        ("[0] = [4]", None, {"out_of_range", "no_list"}),
+    ],
+)
+def test_a_tie_that_breaks_another_rule_is_repaired_or_fails(text, said, issues):
+    assert tied(text) == ("repaired" if said else "failed", said, issues)
+
+
+def test_scores_of_ties_are_the_places_that_an_order_votes():
+    fmt = make("answer", ties=True)
+    plain = votes(fmt.parse("[3] > [2] > [1]", view()), view())
+    both = votes(fmt.parse("[3] > [2] = [1]", view()), view())
+    assert both["c"] == plain["c"] == 1.0
+    assert both["a"] == both["b"] == (plain["a"] + plain["b"]) / 2
+
+
+def test_ideal_writes_ties_for_equal_grades_and_a_tied_list_has_no_places():
+    fmt = make("answer", ties=True)
+    assert fmt.ideal(view(), {"b": 2, "a": 1, "c": 1}) == "[2] > [1] = [3]"
+    assert fmt.ideal(view(), {}) == "[1] = [2] = [3]"
+    assert make("answer", ties=True, top=2).ideal(view(), {"c": 1}) == "[3] > [1]"
+    assert len(fmt.label_spans("[3] > [2] > [1]", view())) == 3
+    assert fmt.label_spans("[3] > [2] = [1]", view()) == ()
+    for mode in ("reason", "answer"):
+        assert " = [1]" in make(mode, ties=True).render(view()).messages[1]["content"]
+        assert " = " not in make(mode).render(view()).messages[1]["content"]

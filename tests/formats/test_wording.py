@@ -8,7 +8,7 @@ import pytest
 
 from rank_rl import formats
 from rank_rl.errors import RecipeError
-from rank_rl.formats import explain, pair, permutation, pointwise, scores, slots, wording
+from rank_rl.formats import choice, explain, pair, permutation, pointwise, scores, slots, wording
 from rank_rl.records import Candidate, Query, numbered
 from rank_rl.specs import FormatSpec
 
@@ -31,12 +31,15 @@ mine:
 @pytest.mark.parametrize(
     ("fmt", "name", "rules"),
     [
+        ("choice", "default", choice.RULES),
+        ("choice", "rank_r1", choice.RULES),
         ("explain", "default", explain.RULES),
         ("pair", "default", pair.RULES),
         ("permutation", "default", permutation.RULES),
         ("permutation", "rankgpt", permutation.RULES),
         ("pointwise", "default", pointwise.RULES),
-        ("pointwise", "graded10", pointwise.RULES),
+        *[("pointwise", x, pointwise.RULES) for x in ("graded10", "words", "yes_no", "binary")],
+        ("pointwise", "rubric100", pointwise.RULES),
         ("scores", "default", scores.RULES),
         ("slots", "default", slots.RULES),
         ("slots", "plain", slots.RULES),

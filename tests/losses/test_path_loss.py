@@ -67,6 +67,14 @@ def test_nothing_to_learn_once_the_right_path_leads_by_the_margin():
     assert cost(pairs, [0, 1, 2]).item() > 9
 
 
+def test_the_diagonal_means_nothing():
+    pairs = torch.tensor([[NAN, 1.0], [2.0, NAN]], requires_grad=True)
+    for grades, expected in (([1, 1], 0.0), ([1, 0], 2.0), ([0, 1], 0.0)):
+        loss = cost(pairs, grades)
+        (gradient,) = torch.autograd.grad(loss, pairs)
+        assert loss.item() == expected and torch.isfinite(gradient).all()
+
+
 def test_following_the_gradient_makes_the_right_path_the_heaviest():
     pairs = torch.randn(5, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
     for _ in range(100):

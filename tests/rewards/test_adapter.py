@@ -205,3 +205,13 @@ def test_the_ideal_text_of_a_format_earns_the_ceiling(name, mode):
     assert extra["status"] == ["ok"]
     assert values == {n: [pytest.approx(1.0)] for n in specs}
     assert logged["ranking/reward"] == logged["ranking/ceiling"] == [pytest.approx(4.0)]
+
+
+def test_the_ceiling_of_labels_is_that_of_the_formats_own_scale():
+    labels = RewardSpec(name="label_agree", params={"max": 10, "grade_max": 3})
+    adapter = trl("scores", specs=[RewardSpec(name="ndcg"), labels])
+    adapter.fmt = formats.make(FormatSpec(name="scores", params={"grade_max": 3}))
+    task = task_of("q", d4=3, d2=1)
+    ideal = adapter.fmt.ideal(VIEW, task.grades)
+    (judged,) = adapter.judge([ideal], None, columns_of(adapter, task))
+    assert judged.scored.total == pytest.approx(judged.baselines.ceiling) == 2.0

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import pytest
 
 import rank_rl.rewards as rewards
+from rank_rl import formats
 from rank_rl.errors import RecipeError
-from rank_rl.records import Candidate, Completion, Order, Outcome, Query, numbered
-from rank_rl.rewards.baselines import Baselines, baselines
+from rank_rl.records import Candidate, Completion, Order, Outcome, Pick, Query, numbered
+from rank_rl.rewards.baselines import Baselines, answer_kind, baselines
 from rank_rl.rewards.compose import Scored
 from rank_rl.rewards.monitor import Judged, summary
-from rank_rl.specs import RewardSpec
+from rank_rl.specs import FormatSpec, RewardSpec
+from rank_rl.strategies.oracle import copy, oracle
 
 SHOWN = [Candidate(docid=d, text="", rank=i + 1) for i, d in enumerate("abc")]
 VIEW = numbered(Query(qid="q", text="?"), SHOWN)
@@ -120,6 +122,21 @@ def test_baselines_are_copy_and_the_best_answer():
         found = baselines(composite, VIEW, GRADES, kind)
         assert found.copy == pytest.approx(0.1)
         assert found.ceiling == pytest.approx(1.1)
+
+
+def test_baselines_of_picks_are_the_first_or_last_shown_and_the_best_pick():
+    composite = rewards.make([spec("ndcg", params={"k": 1})])
+    for name, pick, mode in (("choice", "best", "answer"), ("choice", "worst", "reason")):
+        fmt = formats.make(FormatSpec(name=name, mode=mode, params={"pick": pick}))
+        assert answer_kind(fmt, VIEW, GRADES) == pick
+    graded = VIEW.grades(GRADES)
+    best, worst = oracle(VIEW, GRADES, "best").answer, oracle(VIEW, GRADES, "worst").answer
+    assert best == Pick(docid=max(graded, key=graded.get))
+    assert worst == Pick(docid=min(graded, key=graded.get), worst=True)
+    assert copy(VIEW, "best").answer == Pick(docid=VIEW.docids[0])
+    assert copy(VIEW, "worst").answer == Pick(docid=VIEW.docids[-1], worst=True)
+    found = baselines(composite, VIEW, GRADES, "best")
+    assert found.ceiling == 1.0 > found.copy
 
 
 def test_best_scores_earn_the_score_distribution_in_full():

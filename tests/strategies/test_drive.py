@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from rank_rl.records import Candidate, Outcome, Query, Ranking, RankingTask, View
 from rank_rl.strategies.by_score import ByScore
 from rank_rl.strategies.drive import count, run, statuses
 from rank_rl.strategies.oracle import copy
+from rank_rl.strategies.setwise import Setwise
 from rank_rl.strategies.single import Single
 from rank_rl.strategies.sliding import Sliding
 
@@ -57,9 +60,28 @@ def test_progress_ends_at_the_number_counted():
     run(TASKS, SLIDING, repeat, batch_size=4, progress=lambda done, all_: seen.append((done, all_)))
     assert seen[-1] == (6, 6)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert count(TASKS, SLIDING).exact
     assert count(TASKS, SLIDING).calls == 6
     assert count(TASKS, SLIDING).depth == 3
     assert count(TASKS, SLIDING).documents == 4 + 4 + 2 + 4 + 4 + 4
+
+
+def test_progress_ends_at_the_number_asked_where_costs_depend_on_the_answers():
+    strategy = Setwise(children=2, top_k=None)
+    seen: list[tuple[int, int]] = []
+    results = run(TASKS, strategy, repeat, progress=lambda done, all_: seen.append((done, all_)))
+    asked = sum(r.calls for r in results)
+    assert not count(TASKS, strategy).exact
+    assert count(TASKS, strategy).calls != asked
+    assert seen[-1] == (asked, asked)
+
+
+def test_costs_of_a_strategy_that_says_nothing_about_them_are_estimates():
+    class Asks:
+        def plan(self, task):
+            return Single().plan(task)
+
+    assert count(TASKS, Asks()) == replace(count(TASKS, Single()), exact=False)
 
 
 def test_failures_keep_first_stage_order_and_are_counted():

@@ -96,7 +96,8 @@ def test_sliding_windows_of_20_and_10(length, starts):
 def test_a_failed_outcome_is_not_listened_to_even_if_it_carries_an_answer(name):
     task = task_of(4)
     broken = Outcome(status="failed", answer=Scores(values={"d1": 0, "d2": 1, "d3": 2, "d4": 3}))
-    strategy = strategies.make(StrategySpec(name=name))
+    params = {"strategy": {"name": "single"}} if name in ("refine", "repeated") else {}
+    strategy = strategies.make(StrategySpec(name=name, params=params))
     result = run([task], strategy, lambda vs: [broken for _ in vs])[0]
     assert result.ranking.docids == docs(1, 2, 3, 4)
     assert result.failed == result.calls
@@ -307,6 +308,14 @@ def test_the_run_seed_is_the_default_of_a_strategy_that_draws():
         (StrategySpec(name="groups", params={"repeats": 1.5}), "repeats is 1.5"),
         (StrategySpec(name="pairs", params={"per_document": 0}), "per_document is 0"),
         (StrategySpec(name="pairs", params={"both": 1}), "both is 1"),
+        (StrategySpec(name="pairs", params={"aggregate": "elo"}), "aggregate is 'elo'"),
+        (StrategySpec(name="setwise", params={"method": "quick"}), "expected heap or bubble"),
+        (StrategySpec(name="setwise", params={"children": 0}), "children is 0"),
+        (StrategySpec(name="setwise", params={"shuffle": "yes"}), "shuffle is 'yes'"),
+        (StrategySpec(name="elimination", params={"size": 1}), "size is 1"),
+        (StrategySpec(name="elimination", params={"keep": 0}), "keep is 0"),
+        (StrategySpec(name="tournament", params={"advance": 0}), "advance is 0"),
+        (StrategySpec(name="tournament", params={"top_k": 0}), "top_k is 0"),
         (StrategySpec(name="single", params={"depth": 0}), "depth is 0"),
         (StrategySpec(name="by_score", params={"size": "8"}), "size is '8'"),
     ],

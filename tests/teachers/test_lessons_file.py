@@ -16,7 +16,7 @@ from rank_rl.errors import DataError
 from rank_rl.formats.base import Format
 from rank_rl.formats.budget import fit
 from rank_rl.models.counting import Words
-from rank_rl.records import Candidate, Order, Query, RankingTask, Scores, View
+from rank_rl.records import Candidate, Order, Pick, Query, RankingTask, Scores, View
 from rank_rl.specs import FormatSpec
 
 QUERY = Query(qid="q1", text="who wrote it?", instruction="Be strict.")
@@ -200,6 +200,27 @@ def test_pair() -> None:
     assert target(fmt("pair", "answer", ties=True), tie) == "[1] = [2]"
 
 
+def test_choice() -> None:
+    assert target(fmt("choice", "answer"), ORDER) == "[3]"
+    assert target(fmt("choice", "answer", pick="worst"), ORDER) == "[2]"
+    assert target(fmt("choice"), ORDER) == "<think>\nd3 says it\n</think>\n<answer>[3]</answer>"
+    noted = fmt("choice").parse(target(fmt("choice"), NOTED), VIEW)
+    assert (noted.status, noted.answer) == ("ok", Pick(docid="d3"))
+    assert "Explicit:\n[1] names a year" in noted.reasoning
+
+
+@pytest.mark.parametrize(("worst", "pick"), [(False, "best"), (True, "worst")])
+def test_a_pick_is_written_and_read_back_as_the_same_target(tmp_path: Path, worst, pick) -> None:
+    lesson = Lesson(view=VIEW, answer=Pick(docid="d2", worst=worst), reasoning="so")
+    file = tmp_path / "lessons.jsonl"
+    lessons.write(file, [as_record(lesson)])
+    (again,) = lessons.read(file)
+    form = fmt("choice", pick=pick)
+    for one in (lesson, again):
+        assert target(form, one) == "<think>\nso\n</think>\n<answer>[2]</answer>"
+        assert one.order[-1 if worst else 0] == "d2"
+
+
 def test_explain() -> None:
     explain = fmt("explain")
     outcome = explain.parse(target(explain, NOTED), VIEW)
@@ -279,6 +300,7 @@ def test_the_view_may_be_cut_and_the_answer_stays() -> None:
         ("permutation", [2, 3, 4]),
         ("scores", [2, 3, 4]),
         ("explain", [2, 3, 4]),
+        ("choice", [2, 3, 4]),
         ("pointwise", [1]),
         ("pair", [2]),
         ("slots", [1, 2, 3, 4]),

@@ -62,6 +62,11 @@ PAIRS = {
     "strategy": {"name": "pairs"},
     "max_tokens": 64,
 }
+CHOICE = {
+    "name": "pick",
+    "format": {"name": "choice", "mode": "reason", "doc_tokens": 32, "prompt_tokens": 1600},
+    "max_tokens": 64,
+}
 GROUPS = {
     "name": "groups",
     "format": {"name": "scores", "mode": "answer", "doc_tokens": 32, "prompt_tokens": 1600},
@@ -128,6 +133,26 @@ def test_an_oracle_gives_perfect_lessons_and_labels(tiny_model_dir: Path, tmp_pa
         assert record["split"] == "train"
     assert lines(out / "failures.jsonl") == []
     assert loaded(out / "ledger.json")["requests"] == 6
+
+
+@pytest.mark.parametrize("strategy", ["single", "groups"])
+def test_an_oracle_picks(tiny_model_dir: Path, tmp_path: Path, strategy: str) -> None:
+    worst = {**CHOICE, "name": "last", "format": {**CHOICE["format"], "params": {"pick": "worst"}}}
+    params = {"size": 3} if strategy == "groups" else {}
+    asked = [{**q, "strategy": {"name": strategy, "params": params}} for q in (CHOICE, worst)]
+    teach(recipe(tmp_path, tiny_model_dir, {"questions": asked}))
+    out = tmp_path / "out"
+    assert lines(out / "failures.jsonl") == []
+    taught = lessons.read(out / "lessons.jsonl")
+    best = {row["qid"]: next(iter(row["grades"])) for row in rows(6, "train")}
+    assert {lesson.question for lesson in taught} == {"pick", "last"}
+    for lesson in taught:
+        relevant, (picked, *_) = best[lesson.view.query.qid], lesson.order
+        if lesson.question == "pick" and relevant in lesson.view.docids:
+            assert picked == relevant
+        if lesson.question == "last":
+            assert lesson.order[-1] != relevant
+    assert loaded(out / "report.json")["counts"]["tasks"] == 6
 
 
 def test_the_data_card_and_the_report_say_what_was_made(
@@ -349,8 +374,12 @@ def test_sampling_goes_into_the_request(tiny_model_dir: Path, tmp_path: Path) ->
         ([SLIDING], {}),
         ([{**SLIDING, "samples": 2, "temperature": 1.0}], {}),
         ([PAIRS, GROUPS], {}),
+        ([CHOICE], {}),
     ],
-    ids=["list", "both", "left_out", "samples", "draws", "sliding", "sliding_samples", "pairs"],
+    ids=[
+        *("list", "both", "left_out", "samples", "draws", "sliding", "sliding_samples", "pairs"),
+        "choice",
+    ],
 )
 def test_a_dry_run_counts_exactly_what_is_then_sent(
     tiny_model_dir: Path,

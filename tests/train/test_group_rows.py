@@ -159,6 +159,30 @@ def test_training_on_shuffled_groups_is_the_same_every_time(
     assert json.dumps(first["metrics"])
 
 
+def test_training_pays_agreement_between_the_orders_of_a_group(
+    recipe: Recipe, tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    paid = [*REWARDS, {"name": "chance:Digits"}, {"name": "agreement", "weight": 0.3}]
+    spec = recipe(rewards=paid, grpo={"group_shuffle": True}, training=training())
+    found = grpo.run(spec, {})
+    assert moved(tiny_model_dir, found["checkpoint"])
+    # An untrained model writes nothing that can be read: the low end, and no agreement to find.
+    assert [r["rewards/agreement/mean"] for r in learned(Path(spec.run.output_dir))] == [-1.0, -1.0]
+
+
+def test_agreement_needs_whole_groups_on_a_process(recipe: Recipe) -> None:
+    composite = rewards.make(recipe(rewards=[*REWARDS, {"name": "agreement"}]).rewards)
+    split = SimpleNamespace(
+        per_device_train_batch_size=2, steps_per_generation=1, num_generations=4
+    )
+    with pytest.raises(RecipeError, match="'agreement' compares the 4 answers of a group"):
+        grpo_text.check_groups(composite, split)
+    split.steps_per_generation = 2
+    grpo_text.check_groups(composite, split)
+    split.steps_per_generation = 1
+    grpo_text.check_groups(rewards.make(recipe(rewards=REWARDS).rewards), split)
+
+
 def test_label_slots_refuse_it(recipe: Recipe) -> None:
     with pytest.raises((RecipeError, ValueError), match="group_shuffle and pass_rate belong to"):
         recipe(grpo={"policy": "slots", "group_shuffle": True})

@@ -43,14 +43,16 @@ def stand_in(spec: RecipeSpec) -> StandIn:
     Raises:
         RankRLError: what is here is wrong, or the stand-in's package is not installed.
     """
+    from rank_rl import formats
     from rank_rl.models.counting import Words, token_counter
 
     data, said = _data(spec.data, spec.run.seed)
-    counter = token_counter(spec.model.name, warn=False)
+    chat = formats.kind(formats.make(spec.format)) != "scorer"
+    counter = token_counter(spec.model.name, warn=False, chat=chat)
     here = not isinstance(counter[0], Words)
     if not here:
         name = tokenizer_for(spec)
-        counter = token_counter(name)
+        counter = token_counter(name, chat=chat)
         said.append(
             f"{spec.model.name} is not here: tokens are counted with the tokenizer of {name}, "
             "memory and time are not estimated"
@@ -67,7 +69,7 @@ def tokenizer_for(spec: RecipeSpec) -> str:
     """The package whose tokenizer counts: an encoder's where the format gives texts, not chats."""
     from rank_rl import formats
 
-    return ENCODER if hasattr(formats.make(spec.format), "texts") else TOKENIZER
+    return ENCODER if formats.kind(formats.make(spec.format)) == "scorer" else TOKENIZER
 
 
 def _data(spec: DataSpec, seed: int) -> tuple[DataSpec, list[str]]:

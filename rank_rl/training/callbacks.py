@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 
-from rank_rl import metrics, strategies
+from rank_rl import formats, metrics, strategies
 from rank_rl.errors import RecipeError
 from rank_rl.models.packed_attention import choose
 from rank_rl.records import Grades, RankingTask
@@ -86,7 +86,8 @@ class RerankCallback(TrainerCallback):  # type: ignore[misc]
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         # Label log-probabilities are read in packed passes, as label slots are.
-        if hasattr(stage.fmt, "slots") or stage.spec.eval.readout == "score":
+        kind = formats.kind(stage.fmt)
+        if kind == "slots" or (kind == "text" and stage.spec.eval.readout == "score"):
             choose(stage.loaded.model)  # checked before a trainer wraps it in autocast
         self.trainer: Trainer | None = None
         self.name = stage.spec.eval.metric

@@ -29,8 +29,7 @@ from rank_rl.generation.reasoning import check_reasoning
 from rank_rl.hub.contract import PromptContract
 from rank_rl.models import loading
 from rank_rl.models.quiet import quiet, weight_bytes
-from rank_rl.models.scorers.loading import load_for
-from rank_rl.models.tokens import ChatTokens
+from rank_rl.models.scorers.loading import load_for, tokens_of
 from rank_rl.records import RankingTask, View, numbered
 from rank_rl.specs import ModelSpec, RecipeSpec
 from rank_rl.training.arguments import check_processes, hf_arguments
@@ -113,7 +112,6 @@ def begin(name: str, spec: RecipeSpec, info: Mapping[str, Any]) -> Stage:
     fmt = formats.make(spec.format)
     if name != "score":
         fmt = formats.make_written(spec.format, where="format.name")
-    scorer = formats.kind(fmt) == "scorer"
     check_reasoning(fmt, spec.eval.reasoning, where="eval.reasoning")
     readout = readout_for(
         fmt, spec.eval.readout, where="eval.readout", reasoning=spec.eval.reasoning
@@ -128,7 +126,7 @@ def begin(name: str, spec: RecipeSpec, info: Mapping[str, Any]) -> Stage:
         )
     set_seed(spec.run.seed)  # adapters are initialised from torch's global generator
     loaded = load_for(fmt, trainable(spec.model), train=True)
-    tokens = loaded.model.tokens if scorer else ChatTokens(loaded.tokenizer)
+    tokens = tokens_of(loaded)
     for first in (*collection.train, *collection.validation, *collection.test)[:1]:
         check_readout(fmt, readout, tokens, numbered(first.query, first.candidates))
     return Stage(

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 SCORER_DEFAULTS: dict[str, Any] = {
     "per_device_train_batch_size": 8,
-    "learning_rate": 5e-5,
+    "learning_rate": 1e-4,
     "lr_scheduler_type": "linear",
     "warmup_steps": 5,
     "remove_unused_columns": False,

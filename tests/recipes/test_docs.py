@@ -165,7 +165,7 @@ def arguments(kind: Any) -> dict[str, Any]:
 
 def parameters(kind: Any) -> dict[str, str]:
     """Parameters of a registry entry as the reference writes them; ``name`` is said once."""
-    if dataclasses.is_dataclass(kind) or inspect.isfunction(kind) or not hasattr(kind, "parse"):
+    if dataclasses.is_dataclass(kind) or inspect.isfunction(kind) or not hasattr(kind, "prompts"):
         return {
             name: f"`{name}` (required"
             if default is dataclasses.MISSING
@@ -173,7 +173,7 @@ def parameters(kind: Any) -> dict[str, str]:
             for name, default in arguments(kind).items()
             if name not in ("name", "model")
         }
-    model = importlib.import_module(kind.__module__).Params
+    model = getattr(kind, "Params", None) or importlib.import_module(kind.__module__).Params
     return {
         key: f"`{key}: {shown(field.get_default(call_default_factory=True))}`"
         for key, field in model.model_fields.items()
@@ -184,6 +184,7 @@ def parameters(kind: Any) -> dict[str, str]:
     ("kind", "table", "heading", "page"),
     [
         ("format", formats.TABLE, "Formats", REFERENCE),
+        ("format", formats.INPUTS, "Inputs of scorers", REFERENCE),
         ("strategy", strategies.TABLE, "Strategies", REFERENCE),
         ("reward", rewards.TABLE, "Rewards by name", REFERENCE),
         ("loss", losses.TABLE, "Losses by name", REFERENCE),

@@ -48,7 +48,7 @@ def scorer_recipe(recipe: Recipe, bert: Path, case: str, **sections: Any) -> Rec
         model={"name": str(bert), **sections.pop("model", {})},
         format={**CASES[case], "doc_tokens": 16, "prompt_tokens": 128},
         losses=sections.pop("losses", LOSSES[case]),
-        eval={"strategy": {"name": "by_score"}, **sections.pop("eval", {})},
+        eval={"strategy": {"name": "by_score"}, "readout": "score", **sections.pop("eval", {})},
         **sections,
     )
 
@@ -156,8 +156,8 @@ def test_negatives_of_the_batch_are_the_documents_of_other_queries(
     raws = trainer.model.eval()([e.encoded for e in batch])
     groups = trainer.groups(raws, batch)
     (kept,) = [batch[1].view.docids.index("d3")]
-    expected = raws[1].documents[kept] @ raws[0].query / 0.05
-    assert groups[0].others.tolist() == pytest.approx([float(expected)], rel=1e-5)
+    expected = (raws[1].documents[kept] @ raws[0].query / 0.05).item()
+    assert groups[0].others.tolist() == pytest.approx([expected], rel=1e-5)
     assert trainer.groups(raws[:1], batch[:1])[0].others is None
 
 

@@ -18,6 +18,7 @@ from rank_rl.models.scorers import TABLE
 from rank_rl.models.scorers.base import FILE, TASK, Scorer
 from rank_rl.models.scorers.texts import TextTokens
 from rank_rl.models.sources import Source, locate
+from rank_rl.models.tokens import ChatTokens
 from rank_rl.registry import resolve
 from rank_rl.specs import ModelSpec
 
@@ -79,6 +80,12 @@ def load_for(
     if kind(fmt) == "scorer":
         return load_scorer(spec, fmt, device=device, train=train)
     return loading.load(spec, device=device, train=train)
+
+
+def tokens_of(loaded: loading.Loaded) -> Any:
+    """What counts prompts: ``TextTokens`` of a scorer, ``ChatTokens`` of all other models."""
+    scorer = isinstance(loaded.model, Scorer)
+    return loaded.model.tokens if scorer else ChatTokens(loaded.tokenizer)
 
 
 def make(encoder: Any, tokens: TextTokens, fmt: Any, *, published: bool) -> Scorer:

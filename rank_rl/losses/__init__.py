@@ -31,6 +31,7 @@ TABLE: dict[str, str] = {
     "lambda_loss": "rank_rl.losses.pairwise:LambdaLoss",
     "list_mle": "rank_rl.losses.listwise:ListMle",
     "listnet": "rank_rl.losses.listwise:ListNet",
+    "lm": "rank_rl.losses.pointwise:Lm",
     "margin": "rank_rl.losses.pairwise:Margin",
     "margin_mse": "rank_rl.losses.distil:MarginMse",
     "rank_list": "rank_rl.losses.listwise:RankList",

@@ -33,6 +33,8 @@ class ScoredGroup:
         logits: (n, K) logits of the labels, worst label first, of label slots.
         mass: (n,) log-probability of saying any label at all, of label slots.
         targets: (n,) index of the label that a grade calls for, of label slots.
+        texts: (n,) cross-entropy of each document's ideal text, the mean over its tokens, of label
+            slots where loss lm is asked for.
     """
 
     scores: torch.Tensor
@@ -45,6 +47,7 @@ class ScoredGroup:
     logits: torch.Tensor | None = None
     mass: torch.Tensor | None = None
     targets: torch.Tensor | None = None
+    texts: torch.Tensor | None = None
 
 
 class Loss(Protocol):

@@ -59,3 +59,17 @@ class LabelCe:
             return loss
         mass = need(group, "label_ce", "mass", "a format with label slots")
         return loss - self.vocabulary * weigh(mass, group.weights).mean()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lm:
+    """Language-model term: cross-entropy of each document's ideal text, label and reasoning.
+
+    Beside ranking losses it makes a model that still explains its labels (ReasoningRank,
+    2410.05168; RRADistill, 2410.18097).
+    """
+
+    def __call__(self, group: ScoredGroup) -> torch.Tensor:
+        """Mean over documents, each the mean over its tokens, in nats."""
+        texts = precise(need(group, "lm", "texts", "format slots in stage score"))
+        return weigh(texts, group.weights).mean()

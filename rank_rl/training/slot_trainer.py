@@ -8,7 +8,7 @@ schedules, precision and processes are transformers' own.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from transformers import Trainer
@@ -22,7 +22,7 @@ from rank_rl.models.packed_attention import attending, choose, reach, slot_logit
 from rank_rl.models.packing import Encoded, PackedBatch, pack
 from rank_rl.records import Grades, RankingTask, View
 from rank_rl.specs import RecipeSpec
-from rank_rl.training import mining
+from rank_rl.training import mining, slot_texts
 from rank_rl.training.batches import Repeated, shuffled
 from rank_rl.training.common import training_views
 from rank_rl.training.signals import Signals, grades_of, progress
@@ -36,20 +36,25 @@ from rank_rl.training.common import Stage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotExample:
-    """One encoded view with the grade of every document shown; ``key`` names it for seeds."""
+    """One encoded view with the grade of every document shown; ``key`` names it for seeds.
+
+    ``written`` are the ideal texts behind the slots, where a loss wants them.
+    """
 
     key: str
     view: View
     grades: Grades
     encoded: Encoded
+    written: slot_texts.Written = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotBatch:
-    """Examples and their packed sequence, groups in the same order."""
+    """Examples and their packed sequence, groups in the same order; ``texts`` behind the slots."""
 
     examples: tuple[SlotExample, ...]
     packed: PackedBatch
+    texts: slot_texts.Texts | None = None
 
 
 # (groups, examples, step) -> loss and what to log beside it.
@@ -85,6 +90,7 @@ def examples(
         DataError: a task without grades, or a document that does not fit the model.
     """
     pairs, report = training_views(stage)
+    learns_texts = slot_texts.wanted(stage)
 
     def encoded(number: int, task: RankingTask, view: View) -> SlotExample:
         return SlotExample(
@@ -92,6 +98,7 @@ def examples(
             view=view,
             grades=grades_of(stage, task, view),
             encoded=stage.tokens.encode_slots(cast("SlotFormat", stage.fmt).slots(view)),
+            written=slot_texts.ideal(stage, task, view) if learns_texts else (),
         )
 
     def again(number: int, task: RankingTask, view: View) -> SlotExample:
@@ -101,7 +108,8 @@ def examples(
 
     made = [encoded(number, task, view) for number, (task, view) in enumerate(pairs)]
     longest = _longest(made, stage)
-    tokens = sum(len(p) + sum(map(len, s)) for p, s in (e.encoded for e in made))
+    whole = (slot_texts.longer(e.encoded, e.written) for e in made)
+    tokens = sum(len(prefix) + sum(map(len, segments)) for prefix, segments in whole)
     report |= {"tokens": tokens, "longest": longest}
     return mining.rows(stage, pairs, made, again), report
 
@@ -112,7 +120,8 @@ def _longest(made: Sequence[SlotExample], stage: Stage) -> int:
     Raises:
         DataError: more than the model can read.
     """
-    longest = max(len(p) + max(map(len, s)) for p, s in (e.encoded for e in made))
+    whole = [slot_texts.longer(e.encoded, e.written) for e in made]
+    longest = max(len(prefix) + max(map(len, segments)) for prefix, segments in whole)
     if longest > (limit := reach(stage.loaded.model, choose(stage.loaded.model))):
         raise DataError(
             f"the prompt of a document has {longest} tokens",
@@ -125,6 +134,9 @@ def _longest(made: Sequence[SlotExample], stage: Stage) -> int:
 
 def collate(batch: Sequence[SlotExample]) -> dict[str, SlotBatch]:
     """Pack a batch of examples."""
+    if any(e.written for e in batch):
+        packed, texts = slot_texts.pack_texts([(e.encoded, e.written) for e in batch])
+        return {"batch": SlotBatch(examples=tuple(batch), packed=packed, texts=texts)}
     packed = pack([e.encoded for e in batch])
     return {"batch": SlotBatch(examples=tuple(batch), packed=packed)}
 
@@ -174,19 +186,28 @@ class SlotTrainer(Trainer):  # type: ignore[misc]
         batch = inputs["batch"]
         if now := mining.renewed(self.train_dataset, batch.examples):
             batch = collate(now)["batch"]
-        logits = slot_logits(model, batch.packed.to(self.args.device), self.attention)
-        groups = self.groups(logits, batch.examples)
+        read = slot_logits(model, batch.packed.to(self.args.device), self.attention)
+        logits, texts = slot_texts.split(read, batch.texts)
+        groups = self.groups(logits, batch.examples, texts)
         loss, report = self.objective(groups, batch.examples, self.state.global_step)
         self.reported.append(report)
         return loss
 
-    def groups(self, logits: torch.Tensor, batch: Sequence[SlotExample]) -> list[ScoredGroup]:
-        """Split (N, V) logits by example."""
+    def groups(
+        self,
+        logits: torch.Tensor,
+        batch: Sequence[SlotExample],
+        texts: torch.Tensor | None = None,
+    ) -> list[ScoredGroup]:
+        """Split (N, V) logits, and (N,) losses of texts, by example."""
         labels = logits[:, list(self.labels.ids)]
         mass = labels.logsumexp(-1) - logits.logsumexp(-1)
         sizes = [len(e.view.docids) for e in batch]
         parts = zip(batch, labels.split(sizes), mass.split(sizes), strict=True)
-        return [self._group(example, own, log_mass) for example, own, log_mass in parts]
+        groups = [self._group(example, own, log_mass) for example, own, log_mass in parts]
+        if texts is None:
+            return groups
+        return [replace(g, texts=own) for g, own in zip(groups, texts.split(sizes), strict=True)]
 
     def _group(self, example: SlotExample, logits: torch.Tensor, mass: torch.Tensor) -> ScoredGroup:
         view = example.view

@@ -28,7 +28,7 @@ taught = pytest.mark.parametrize("name", TAUGHT)
 NEIGHBOURS = ["rank_list", "tsp_margin"]
 
 # Losses with a target of their own for every document, whatever the others are.
-POINTWISE = ["bce", "label_ce"]
+POINTWISE = ["bce", "label_ce", "lm"]
 
 
 def group(scores: torch.Tensor, grades: list[int], teacher: list[float] | None = None):
@@ -41,7 +41,11 @@ def group(scores: torch.Tensor, grades: list[int], teacher: list[float] | None =
     logits = torch.stack([-scores / 2, scores / 2], dim=1)
     rest = torch.zeros(count, 1, dtype=scores.dtype)
     wanted = [4.0 * grade for grade in grades] if teacher is None else teacher
+    whole = torch.cat([logits, rest], 1)
     return ScoredGroup(
+        texts=torch.nn.functional.cross_entropy(
+            whole, torch.tensor(grades).clamp(max=1), reduction="none"
+        ),
         logits=logits,
         mass=logits.logsumexp(-1) - torch.cat([logits, rest], 1).logsumexp(-1),
         scores=scores,

@@ -44,6 +44,11 @@ SCORER_DEFAULTS: dict[str, Any] = {
     "save_steps": 50,
 }
 DEFAULT_LOSSES = (LossSpec(name="bce"), LossSpec(name="listnet", weight=0.3))
+# Of scorers for whose scores those are not made: cosines, paths.
+SCORER_LOSSES = {
+    "embedding": (LossSpec(name="info_nce"),),
+    "pair_scores": (LossSpec(name="tsp_margin"),),
+}
 
 
 def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,7 +91,9 @@ def train_scorer(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
 
     from rank_rl.training import scorer_trainer
 
-    objective = supervised(spec.losses or DEFAULT_LOSSES)  # wrong names before anything is loaded
+    kind = formats.make(spec.format).scorer  # type: ignore[attr-defined]
+    default = SCORER_LOSSES.get(kind, DEFAULT_LOSSES)
+    objective = supervised(spec.losses or default)  # wrong names before anything is loaded
     stage = common.begin("score", spec, info)
     args = common.hf_arguments(spec, TrainingArguments, stage.out_dir, **SCORER_DEFAULTS)
     data, report = scorer_trainer.examples(stage)

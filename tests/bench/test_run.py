@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from encoders import save_bert
 
 from rank_rl import formats
 from rank_rl.bench import tables
@@ -422,3 +423,34 @@ def test_a_readme_that_names_no_result_is_one_line(tmp_path, capsys):
     (tmp_path / "gone.json").write_text("[]")
     assert tables.main([str(readme)]) == 2
     assert "not a benchmark result" in capsys.readouterr().err
+
+
+def test_scorers_are_loaded_for_their_own_format_and_cannot_be_unreadable(recipe, tmp_path):
+    bert = str(save_bert(tmp_path / "bert"))
+    listwise = {"name": "embedding", "params": {"listwise": 2, "listwise_order": "own"}}
+    recipe["format"] = {"name": "cross_encoder", "doc_tokens": 16}
+    recipe["bench"]["systems"] = [
+        {"name": "first stage", "kind": "first_stage"},
+        {"name": "cross-encoder", "kind": "scorer", "model": bert},
+        {"name": "embedding", "kind": "scorer", "model": bert, "format": {"name": "embedding"}},
+        {"name": "listwise", "kind": "scorer", "model": bert, "format": listwise},
+        {"name": "pairs", "kind": "scorer", "model": bert, "format": {"name": "pair_scores"}},
+    ]
+    recipe["bench"]["steps"] = []
+    _, result = bench(recipe)
+    rows = {s["name"]: s for s in result["systems"] if s["kind"] == "scorer"}
+    assert [r["setting"]["format"] for r in rows.values()] == [
+        "cross_encoder/plain@1", "embedding/plain@1", "embedding/plain@1", "pair_scores/plain@1"
+    ]  # fmt: skip
+    for row in rows.values():
+        assert row["failure_rate"] is None and row["costs"]["prompt_tokens"] > 0
+        assert (row["costs"]["calls"], row["costs"]["completion_tokens"]) == (1, 0)
+        assert (row["setting"]["readout"], row["setting"]["strategy"]) == ("score", "by_score")
+    tokens = {name: row["costs"]["prompt_tokens"] for name, row in rows.items()}
+    assert tokens["embedding"] < tokens["listwise"] and tokens["embedding"] < tokens["pairs"]
+    trace = (tmp_path / "out" / "exchanges" / "embedding.jsonl").read_text().splitlines()[0]
+    roles = [m["role"] for m in json.loads(trace)["prompt"]["messages"]]
+    assert roles[0] == "query" and set(roles[1:]) == {"document"}
+    recipe["bench"]["systems"] = [{"name": "x", "kind": "slots", "model": bert}]
+    with pytest.raises(RecipeError, match="no format for kind slots"):
+        bench(recipe | {"bench": {"systems": recipe["bench"]["systems"]}})

@@ -104,6 +104,11 @@ class Scorer(nn.Module):
         return self.encoder.config
 
     @property
+    def _no_split_modules(self) -> Any:
+        """The layers that FSDP divides one by one, by class name."""
+        return getattr(self.encoder, "_no_split_modules", None)
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
@@ -159,9 +164,18 @@ class Scorer(nn.Module):
         made.load_state_dict(state, assign=True)
         return made
 
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """As transformers' models have it, and the next two."""
+        return bool(self.encoder.is_gradient_checkpointing)
+
     def gradient_checkpointing_enable(self, **options: Any) -> None:
-        """As transformers' models have it."""
+        """Compute layers again in the backward pass."""
         self.encoder.gradient_checkpointing_enable(**options)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep what layers computed for the backward pass."""
+        self.encoder.gradient_checkpointing_disable()
 
     def _parts(self, lengths: Sequence[int]) -> Iterator[range]:
         """Consecutive rows of one padded batch each; ``lengths`` are ascending."""

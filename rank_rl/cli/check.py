@@ -72,12 +72,14 @@ def _training(loaded: Recipe, stage: str | None) -> None:
     from rank_rl.errors import RecipeError
     from rank_rl.training import STAGES
     from rank_rl.training.arguments import check_training
+    from rank_rl.training.signals import check as check_signals
 
     training = loaded.spec.training
     if stage is None:
         line("training: not checked (name the stage with --stage)")
     elif stage in STAGES:
         check_training(stage, training, policy=loaded.spec.grpo.policy, where=loaded.path)
+        check_signals(stage, loaded.spec)
         line(f"training: {len(training)} arguments fit the {stage} stage")
     elif stage not in ("bench", "teach"):
         raise RecipeError(f"no stage {stage!r}", where="--stage", expected=", ".join(STAGES))

@@ -13,6 +13,7 @@ from rank_rl import registry
 from rank_rl.data import splits
 from rank_rl.data.provenance import describe_split
 from rank_rl.data.sources import SourceData
+from rank_rl.data.teacher import TeacherScores, scored
 from rank_rl.records import RankingTask
 from rank_rl.specs import DataSpec
 
@@ -21,6 +22,8 @@ SOURCES: dict[str, str] = {
     "beir": "rank_rl.data.beir:load_folder",
     "trec": "rank_rl.data.trec:load_files",
     "jsonl": "rank_rl.data.tasks:load_files",
+    "rankify": "rank_rl.data.rankify:load_files",
+    "t2ranking": "rank_rl.data.t2ranking:load_folder",
 }
 
 
@@ -30,6 +33,7 @@ class Collection:
 
     ``train`` and ``validation`` share no query with ``test``. ``provenance`` is JSON-safe: file
     hashes, counts, the leak report, the first stage and its mean nDCG@10 for each split.
+    ``teacher`` holds a teacher's scores of training documents by query id and docid.
     """
 
     name: str
@@ -37,6 +41,7 @@ class Collection:
     validation: tuple[RankingTask, ...]
     test: tuple[RankingTask, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    teacher: TeacherScores = field(default_factory=dict)
 
 
 def load(spec: DataSpec, *, seed: int) -> Collection:
@@ -55,17 +60,19 @@ def load(spec: DataSpec, *, seed: int) -> Collection:
     held_out = spec.validation_split or data.validation_split
     spec = spec.model_copy(update={"validation_split": held_out})
     division = splits.divide(data.splits, spec, seed=seed)
+    train, teacher, facts = scored(spec, division.train)
     parts = {
-        "train": division.train,
+        "train": train,
         "validation": division.validation,
         "test": division.test,
     }
     provenance = {
         "source": spec.source,
         **data.provenance,
+        **facts,
         "seed": seed,
         "leaks": division.leaks.as_dict(),
         "validation_leaks": division.validation_leaks.as_dict(),
         "splits": {name: describe_split(tasks) for name, tasks in parts.items()},
     }
-    return Collection(name=data.name, provenance=provenance, **parts)
+    return Collection(name=data.name, provenance=provenance, teacher=teacher, **parts)

@@ -1,22 +1,24 @@
-"""Which rows are worth training on, and in which order: pass rates and signals of difficulty.
+"""Which rows are worth training on, in which order, and how much each document counts.
 
-Pure: measuring the rates is left to ``training.pass_rates``. A row that is never or always solved
+Pure: measuring pass rates is left to ``training.pass_rates``. A row that is never or always solved
 gives groups in which all answers earn the same, and those teach nothing; the share of such rows
 falls when they are left out before training. Rows keep their order where they are equally hard.
+``sample_weights`` is a curriculum of losses: easy documents first, all alike later.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 from rank_rl import metrics
 from rank_rl.errors import DataError, RecipeError
-from rank_rl.records import Grades, View
+from rank_rl.records import Candidate, Grades, View
 from rank_rl.specs.training import PassRateSpec
 
 
@@ -211,3 +213,69 @@ def check_order(spec: PassRateSpec, training: Mapping[str, Any]) -> None:
             where="training.shuffle_dataset",
             expected=f"false, or grpo.pass_rate.order: none instead of {spec.order}",
         )
+
+
+def ease(heuristic: str, candidates: Sequence[Candidate]) -> list[float]:
+    """How relevant the first stage finds each candidate of one query, in [0, 1].
+
+    The heuristics of MacAvaney et al. (2020, arXiv 2004.14269). ``reciprocal_rank``: 1 / rank.
+    ``normalised_score``: (score - least) / (best - least). ``density``: the distribution function,
+    at the score, of a Gaussian kernel density estimate of the query's scores, with Scott's rule
+    for the bandwidth (standard deviation times n^-1/5); an outlier does not press the others
+    together as it does for normalised scores. Where all scores are the same, 0.5.
+
+    Args:
+        heuristic: one of these names.
+        candidates: all candidates of the query, with first-stage ranks or scores.
+
+    Raises:
+        DataError: a heuristic of scores, and a candidate without one.
+    """
+    if heuristic == "reciprocal_rank":
+        return [1 / c.rank for c in candidates]
+    scores = [c.score for c in candidates if c.score is not None]
+    if len(scores) < len(candidates):
+        raise DataError(
+            f"{len(candidates) - len(scores)} candidates of a query have no first-stage score",
+            where=f"data.curriculum.heuristic {heuristic!r}",
+            expected="scores of the first stage",
+            remedy="set heuristic: reciprocal_rank, or first_stage: {name: bm25, pool: true}",
+        )
+    least, best = min(scores), max(scores)
+    if least == best:
+        return [0.5] * len(scores)
+    if heuristic == "normalised_score":
+        return [(score - least) / (best - least) for score in scores]
+    width = stdev(scores) * len(scores) ** -0.2 * math.sqrt(2)
+    return [fmean((1 + math.erf((s - other) / width)) / 2 for other in scores) for s in scores]
+
+
+def eased(value: float, relevant: bool, progress: float, end: float) -> float:
+    """Weight of a document of a given ease, in [0, 1]: D (1 - p) + p, with p = progress / end.
+
+    D is the ease of a relevant document and 1 - ease of another one; p is at most 1.
+    """
+    share = min(1.0, progress / end)
+    return (value if relevant else 1 - value) * (1 - share) + share
+
+
+def sample_weights(
+    heuristic: str,
+    candidates: Sequence[Candidate],
+    relevant: Collection[str],
+    progress: float,
+    end: float,
+) -> list[float]:
+    """Weight of every candidate of a query in the loss, in [0, 1], in the order given.
+
+    Args:
+        heuristic: see ``ease``.
+        candidates: all candidates of the query.
+        relevant: docids of relevant documents.
+        progress: share of the training steps taken, in [0, 1].
+        end: share from which on everything weighs 1, above 0.
+    """
+    return [
+        eased(value, c.docid in relevant, progress, end)
+        for c, value in zip(candidates, ease(heuristic, candidates), strict=True)
+    ]

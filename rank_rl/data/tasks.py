@@ -11,7 +11,7 @@ and is the position when absent. No ``grades`` means unjudged. Other keys are re
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,13 @@ def load_files(spec: DataSpec) -> SourceData:
     Raises:
         DataError: no file named, a malformed line, or a query id that appears twice in a split.
     """
-    params = params_of(spec, PARAMS)
+    return load_splits(spec, params_of(spec, PARAMS), read_tasks)
+
+
+def load_splits(
+    spec: DataSpec, params: Mapping[str, Any], read: Callable[[Path], list[RankingTask]]
+) -> SourceData:
+    """Load files of whole tasks with ``read``: one a split, or one for all; see ``load_files``."""
     files = {
         key: required_path(params[key], f"params.{key}")
         for key in ("train", "validation", "test")
@@ -49,10 +55,10 @@ def load_files(spec: DataSpec) -> SourceData:
             "test": spec.test_split,
         }
         for key, path in files.items():
-            parts[names[key]] = read_tasks(path)
+            parts[names[key]] = read(path)
     else:
         files = {"tasks": required_path(spec.path, "path")}
-        for task in read_tasks(files["tasks"]):
+        for task in read(files["tasks"]):
             parts.setdefault(task.split or splits.UNSPLIT, []).append(task)
     used = splits.wanted(spec, list(parts))
     _check_unique({name: parts[name] for name in used})

@@ -17,7 +17,7 @@ from rank_rl.specs.base import (
     StrategySpec,
 )
 from rank_rl.specs.bench import BenchSpec, SystemSpec
-from rank_rl.specs.data import DataSpec, FirstStageSpec, SamplerSpec
+from rank_rl.specs.data import CurriculumSpec, DataSpec, FirstStageSpec, SamplerSpec
 from rank_rl.specs.recipe import PipelineSpec, PipelineStage, RecipeSpec
 from rank_rl.specs.teach import (
     FilterSpec,
@@ -41,6 +41,7 @@ from rank_rl.specs.training import (
 __all__ = [
     "AlarmSpec",
     "BenchSpec",
+    "CurriculumSpec",
     "DataSpec",
     "EvalSpec",
     "FilterSpec",

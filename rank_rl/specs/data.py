@@ -37,6 +37,17 @@ class SamplerSpec(Spec):
     document: that many documents that are not relevant for each relevant one of a view (at least
     one a view); null keeps all.
 
+    ``depth``: only candidates of that first-stage rank or a better one are drawn (a pool keeps its
+    relevant documents in any case). ``strata``: (from, to, how many) ranks, from which a pool
+    takes its documents, the relevant ones of them counted, or a group its candidates.
+
+    ``negatives`` of a pool: ``random``; ``hard``, the best ranked; ``mixed``, half of each;
+    ``mined``, the best by the scores of the model that is trained, taken again every ``refresh``
+    steps (ANCE, Xiong et al., 2021; ADORE, Zhan et al., 2021), by the first stage before.
+    ``mined_share`` of them are such, the others random. Unjudged documents may be relevant: the
+    ``skip_top`` best ranked ones are never negatives, nor, with ``skip_top`` or negatives that are
+    not random, those with the text of a relevant document.
+
     ``rollout``: the views that a strategy asks when answers come from the grades (IRanker, 2025,
     2506.21638): ``strategy`` (null: that of ``eval``) ranks a task's candidates ``per_query``
     times, in a new order each time with ``shuffle``, a share ``noise`` of the answers being drawn
@@ -50,9 +61,41 @@ class SamplerSpec(Spec):
     shuffle: bool = True
     retries: int = Field(default=10, ge=0)
     negatives_per_positive: int | None = Field(default=None, ge=0)
+    negatives: Literal["random", "hard", "mixed", "mined"] = "random"
+    depth: int | None = Field(default=None, ge=1)
+    strata: tuple[tuple[int, int, int], ...] = ()
+    skip_top: int = Field(default=0, ge=0)
+    refresh: int = Field(default=0, ge=0)
+    mined_share: float = Field(default=1.0, gt=0, le=1)
     strategy: StrategySpec | None = None
     noise: float = Field(default=0.0, ge=0, le=1)
     views_per_rollout: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _belongs(self) -> SamplerSpec:
+        if self.name != "pool" and (self.negatives != "random" or self.skip_top):
+            raise ValueError("negatives and skip_top belong to sampler pool")
+        if self.name in ("window", "rollout") and self.strata:
+            raise ValueError("strata belong to samplers pool and groups")
+        if (self.negatives == "mined") != bool(self.refresh):
+            raise ValueError("negatives: mined and refresh need one another")
+        if self.mined_share < 1 and self.negatives != "mined":
+            raise ValueError("mined_share belongs to negatives: mined")
+        return self
+
+    @model_validator(mode="after")
+    def _strata_in_order(self) -> SamplerSpec:
+        last = 0
+        for first, to, count in self.strata:
+            if not last < first <= to or count < 1:
+                raise ValueError(
+                    f"stratum {[first, to, count]}: expected [from, to, how many] with ranks of "
+                    f"{last + 1} or more"
+                )
+            last = to
+        if sum(count for *_, count in self.strata) > self.size:
+            raise ValueError(f"strata ask for more documents than size {self.size}")
+        return self
 
     @model_validator(mode="after")
     def _rolls_out(self) -> SamplerSpec:
@@ -66,18 +109,40 @@ class SamplerSpec(Spec):
             raise ValueError(f"{named[0]} belongs to sampler rollout, not {self.name}")
         return self
 
+    @property
+    def hard_share(self) -> float:
+        """Share of a view's negatives that are the hardest there are; the others are random."""
+        shares = {"random": 0.0, "hard": 1.0, "mixed": 0.5, "mined": self.mined_share}
+        return shares[self.negatives]
+
+
+class CurriculumSpec(Spec):
+    """Weights of training documents that grow equal while training (MacAvaney et al., 2020).
+
+    A document that is as relevant, or not, as the first stage says is easy. ``heuristic`` is how
+    easy, from 0 to 1: 1 / first-stage rank, the first stage's score between the least and the
+    best of the query, or the share of a kernel density estimate of the query's scores below it.
+    Documents weigh that much at first and 1 from the share ``end`` of the steps on.
+    """
+
+    heuristic: Literal["reciprocal_rank", "normalised_score", "density"] = "reciprocal_rank"
+    end: float = Field(default=0.5, gt=0, le=1)
+
 
 class DataSpec(Spec):
     """A collection and how it is split and sampled.
 
     ``source``: ``bundled`` (``path`` names the collection, e.g. musique200), ``beir`` (folder),
-    ``trec`` (``params``: run, qrels, corpus, queries) or ``jsonl`` (``path`` or
-    ``params``: train, test files of RankingTasks). ``validation`` is the share of the training
-    queries held out from training for model selection; or ``validation_split`` names a split.
+    ``trec`` (``params``: run, qrels, corpus, queries), ``jsonl`` (``path`` or
+    ``params``: train, test files of RankingTasks), ``rankify`` or ``t2ranking``. ``validation`` is
+    the share of the training queries held out from training for model selection; or
+    ``validation_split`` names a split.
     ``reasoning``: what stands before SFT answers in mode reason: ``annotations`` the steps that
     people annotated, ``explicit`` a judgement of each document shown, made of the same.
     ``lessons``: a file that ``rank-rl teach`` wrote; stage sft then trains on a teacher's answers
-    instead of answers made of grades.
+    instead of answers made of grades. ``teacher_run`` is a TREC run with a teacher's scores of
+    training documents, for losses that learn from them; ``teacher_relevant`` makes its so many
+    best documents relevant (grade 1) for training queries that nobody has graded.
     """
 
     source: str
@@ -94,3 +159,12 @@ class DataSpec(Spec):
     sampler: SamplerSpec = SamplerSpec()
     reasoning: Literal["annotations", "explicit", "none"] = "annotations"
     lessons: str | None = None
+    curriculum: CurriculumSpec | None = None
+    teacher_run: str | None = None
+    teacher_relevant: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _has_teacher(self) -> DataSpec:
+        if self.teacher_relevant and not self.teacher_run:
+            raise ValueError("teacher_relevant needs the scores of a teacher: set teacher_run")
+        return self

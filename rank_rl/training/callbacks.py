@@ -225,7 +225,7 @@ class RerankCallback(TrainerCallback):  # type: ignore[misc]
         mine = self.tasks[accelerator.process_index % share :: share]
         autocast = "bfloat16" if self.trainer.args.bf16 else self.stage.loaded.autocast
         spec = self.stage.spec
-        with _ready(self.trainer) as model, self._bar() as progress:
+        with ready(self.trainer) as model, self._bar() as progress:
             reranker = Reranker(
                 loaded=replace(self.stage.loaded, model=model, autocast=autocast),
                 fmt=self.stage.fmt,
@@ -289,7 +289,7 @@ def perfect(task: RankingTask) -> list[str]:
 
 
 @contextlib.contextmanager
-def _ready(trainer: Any) -> Iterator[Any]:
+def ready(trainer: Any) -> Iterator[Any]:
     """The trainer's model in a state that can score and generate outside training."""
     accelerator = trainer.accelerator
     if common.sharded(accelerator):

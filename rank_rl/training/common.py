@@ -34,6 +34,7 @@ from rank_rl.specs import ModelSpec, RecipeSpec
 from rank_rl.training.arguments import check_processes, hf_arguments
 from rank_rl.training.resume import LOG_FILE, latest_checkpoint, mark_finished, resume_point
 from rank_rl.training.rollouts import draw_all
+from rank_rl.training.signals import check as check_signals
 
 if TYPE_CHECKING:
     from rank_rl.formats.base import Format
@@ -103,6 +104,7 @@ def begin(name: str, spec: RecipeSpec, info: Mapping[str, Any]) -> Stage:
     from transformers import set_seed
 
     started = time.monotonic()
+    check_signals(name, spec)
     out_dir = Path(spec.run.output_dir)
     with saving(out_dir):
         out_dir.mkdir(parents=True, exist_ok=True)

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rank_rl import losses
-from rank_rl.specs import LossSpec, RecipeSpec
-from rank_rl.training import common
-from rank_rl.training.callbacks import LogCallback, RerankCallback
+from rank_rl import losses, strategies
+from rank_rl.records import RankingTask
+from rank_rl.rerank import Reranker
+from rank_rl.specs import LossSpec, RecipeSpec, StrategySpec
+from rank_rl.training import common, mining
+from rank_rl.training.callbacks import LogCallback, RerankCallback, ready
 from rank_rl.training.slot_trainer import (
     Objective,
     SlotExample,
@@ -104,6 +108,32 @@ def train_slots(
         callbacks=[validator, LogCallback(stage.out_dir), *callbacks],
     )
     validator.trainer = trainer
+    mining.attach(trainer, stage, partial(slot_scores, trainer, stage))
     trained = common.train(trainer, stage, checkpoint)
     metrics = {"train": dict(trained), "views": report, **validator.summary()}
     return common.finish(trainer, stage, metrics=metrics, best=validator.best)
+
+
+def slot_scores(
+    trainer: Any, stage: common.Stage, tasks: Sequence[RankingTask]
+) -> list[dict[str, float]]:
+    """Scores of all candidates of ``tasks`` by the model as it is, by docid.
+
+    Scored in views as validation shows them, where that is by_score, else of the size trained on.
+    """
+    spec = stage.spec
+    size = StrategySpec(name="by_score", params={"size": spec.data.sampler.size})
+    by_score = spec.eval.strategy if spec.eval.strategy.name == "by_score" else size
+    autocast = "bfloat16" if trainer.args.bf16 else stage.loaded.autocast
+    found: list[dict[str, float]] = []
+    with ready(trainer) as model:
+        reranker = Reranker(
+            loaded=replace(stage.loaded, model=model, autocast=autocast),
+            fmt=stage.fmt,
+            strategy=strategies.make(by_score, seed=spec.run.seed),
+            readout="score",
+        )
+        for start in range(0, len(tasks), 64):  # whole exchanges are held for so many queries
+            rankings = [r.ranking for r in reranker.rank_tasks(tasks[start : start + 64])]
+            found += [dict(zip(r.docids, r.scores, strict=True)) for r in rankings]
+    return found

@@ -15,14 +15,17 @@ from transformers import Trainer
 
 from rank_rl import formats
 from rank_rl.errors import DataError, RecipeError
+from rank_rl.formats.budget import fit
 from rank_rl.losses.group import ScoredGroup
 from rank_rl.models.packed import SlotLabels
 from rank_rl.models.packed_attention import attending, choose, reach, slot_logits
 from rank_rl.models.packing import Encoded, PackedBatch, pack
-from rank_rl.records import Grades, View
+from rank_rl.records import Grades, RankingTask, View
 from rank_rl.specs import RecipeSpec
+from rank_rl.training import mining
 from rank_rl.training.batches import Repeated, shuffled
 from rank_rl.training.common import training_views
+from rank_rl.training.signals import Signals, grades_of, progress
 
 if TYPE_CHECKING:
     import torch
@@ -73,30 +76,42 @@ def slot_format(spec: RecipeSpec, stage: str) -> SlotFormat:
     return cast("SlotFormat", fmt)
 
 
-def examples(stage: Stage) -> tuple[list[SlotExample], dict[str, Any]]:
+def examples(
+    stage: Stage,
+) -> tuple[list[SlotExample] | mining.MinedRows[SlotExample], dict[str, Any]]:
     """Draw and encode the training views of a recipe, with the report of the draw.
 
     Raises:
         DataError: a task without grades, or a document that does not fit the model.
     """
     pairs, report = training_views(stage)
-    fmt = cast("SlotFormat", stage.fmt)
-    made = []
-    for number, (task, view) in enumerate(pairs):
-        if task.grades is None:
-            raise DataError(
-                "the task has no grades",
-                where=f"query {task.query.qid!r}",
-                expected="grades to train on",
-            )
-        made.append(
-            SlotExample(
-                key=f"{task.query.qid}#{number}",
-                view=view,
-                grades=view.grades(task.grades),
-                encoded=stage.tokens.encode_slots(fmt.slots(view)),
-            )
+
+    def encoded(number: int, task: RankingTask, view: View) -> SlotExample:
+        return SlotExample(
+            key=f"{task.query.qid}#{number}",
+            view=view,
+            grades=grades_of(stage, task, view),
+            encoded=stage.tokens.encode_slots(cast("SlotFormat", stage.fmt).slots(view)),
         )
+
+    def again(number: int, task: RankingTask, view: View) -> SlotExample:
+        example = encoded(number, task, fit(view, stage.tokens, fmt=stage.fmt)[0])
+        _longest([example], stage)
+        return example
+
+    made = [encoded(number, task, view) for number, (task, view) in enumerate(pairs)]
+    longest = _longest(made, stage)
+    tokens = sum(len(p) + sum(map(len, s)) for p, s in (e.encoded for e in made))
+    report |= {"tokens": tokens, "longest": longest}
+    return mining.rows(stage, pairs, made, again), report
+
+
+def _longest(made: Sequence[SlotExample], stage: Stage) -> int:
+    """Tokens of the longest prompt of a document.
+
+    Raises:
+        DataError: more than the model can read.
+    """
     longest = max(len(p) + max(map(len, s)) for p, s in (e.encoded for e in made))
     if longest > (limit := reach(stage.loaded.model, choose(stage.loaded.model))):
         raise DataError(
@@ -105,8 +120,7 @@ def examples(stage: Stage) -> tuple[list[SlotExample], dict[str, Any]]:
             expected=f"at most {limit}",
             remedy="lower format.doc_tokens or format.prompt_tokens",
         )
-    tokens = sum(len(p) + sum(map(len, s)) for p, s in (e.encoded for e in made))
-    return made, {**report, "tokens": tokens, "longest": longest}
+    return longest
 
 
 def collate(batch: Sequence[SlotExample]) -> dict[str, SlotBatch]:
@@ -122,7 +136,8 @@ class SlotTrainer(Trainer):  # type: ignore[misc]
         stage: what ``common.begin`` returned.
         objective: the loss.
         iterations: how many steps in a row see the same batch.
-        arguments: ``args``, ``train_dataset`` (a list of examples) and ``callbacks`` of Trainer.
+        arguments: ``args``, ``train_dataset`` (what ``examples`` returned) and ``callbacks`` of
+            Trainer.
 
     Raises:
         ModelError: labels of several tokens, or a model that packed passes do not fit.
@@ -136,6 +151,7 @@ class SlotTrainer(Trainer):  # type: ignore[misc]
         self.objective, self.iterations = objective, iterations
         self.attention = choose(model)
         self.labels = SlotLabels.of(cast("SlotFormat", stage.fmt), stage.tokens)
+        self.signals = Signals.of(stage)
         self.reported: list[Mapping[str, float]] = []
         # Several visible GPUs and one process: DataParallel would cut the sequence into pieces.
         arguments["args"]._n_gpu = min(1, arguments["args"].n_gpu)
@@ -156,6 +172,8 @@ class SlotTrainer(Trainer):  # type: ignore[misc]
     ) -> torch.Tensor:
         """Objective of one batch; what it reports is averaged until the next log."""
         batch = inputs["batch"]
+        if now := mining.renewed(self.train_dataset, batch.examples):
+            batch = collate(now)["batch"]
         logits = slot_logits(model, batch.packed.to(self.args.device), self.attention)
         groups = self.groups(logits, batch.examples)
         loss, report = self.objective(groups, batch.examples, self.state.global_step)
@@ -171,13 +189,15 @@ class SlotTrainer(Trainer):  # type: ignore[misc]
         return [self._group(example, own, log_mass) for example, own, log_mass in parts]
 
     def _group(self, example: SlotExample, logits: torch.Tensor, mass: torch.Tensor) -> ScoredGroup:
-        grades = logits.new_tensor([example.grades[d] for d in example.view.docids])
+        view = example.view
+        grades = logits.new_tensor([example.grades[d] for d in view.docids])
         return ScoredGroup(
+            **self.signals.columns(view, example.grades, progress(self.state), logits),
             logits=logits,
             mass=mass,
             scores=self.labels.scores(logits),
             grades=grades,
-            ranks=logits.new_tensor([c.rank for c in example.view.candidates]),
+            ranks=logits.new_tensor([c.rank for c in view.candidates]),
             targets=grades.long().clamp(max=len(self.labels.ids) - 1),
         )
 

@@ -43,6 +43,7 @@ SECTIONS = {
     "DataSpec": "`data`",
     "FirstStageSpec": "`data.first_stage`",
     "SamplerSpec": "`data.sampler`",
+    "CurriculumSpec": "`data.curriculum`",
     "FormatSpec": "`format`",
     "RewardSpec": "`rewards`",
     "LossSpec": "`losses`",

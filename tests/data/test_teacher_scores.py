@@ -1,0 +1,70 @@
+"""A teacher's run: whose scores are kept, and what it may grade."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from rank_rl import data
+from rank_rl.errors import DataError
+from rank_rl.specs import DataSpec
+
+
+def collection(tmp_path: Path, run: str, **changes: object) -> data.Collection:
+    candidates = [{"docid": f"d{i}", "text": f"text {i}"} for i in range(1, 5)]
+    tasks = [
+        {"qid": "graded", "query": "a?", "grades": {"d2": 2}, "split": "train"},
+        {"qid": "bare", "query": "b?", "split": "train"},
+        {"qid": "held", "query": "c?", "grades": {"d1": 1}, "split": "test"},
+    ]
+    file, teacher = tmp_path / "tasks.jsonl", tmp_path / "teacher.trec"
+    file.write_text("".join(json.dumps({**t, "candidates": candidates}) + "\n" for t in tasks))
+    teacher.write_text(run)
+    spec = DataSpec.model_validate(
+        {
+            "source": "jsonl",
+            "path": str(file),
+            "validation": 0,
+            "teacher_run": str(teacher),
+            **changes,
+        }
+    )
+    return data.load(spec, seed=0)
+
+
+RUN = (
+    "graded Q0 d4 1 8.5 t\ngraded Q0 elsewhere 2 7 t\nbare Q0 d3 1 3 t\nbare Q0 d2 2 1 t\n"
+    "bare Q0 d1 3 1 t\nheld Q0 d1 1 9 t\nunknown Q0 d1 1 9 t\n"
+)
+
+
+def test_scores_of_training_candidates_are_kept(tmp_path: Path) -> None:
+    found = collection(tmp_path, RUN)
+    assert found.teacher == {"graded": {"d4": 8.5}, "bare": {"d3": 3.0, "d2": 1.0, "d1": 1.0}}
+    facts = dict(found.provenance["teacher"])
+    assert len(facts.pop("file")) == 64
+    assert facts == {"queries": 2, "scores": 4, "graded": 0}
+    assert [t.grades for t in found.train] == [{"d2": 2}, None]
+    changed = collection(tmp_path, RUN.replace("8.5", "8.6"))
+    assert changed.provenance["teacher"]["file"] != found.provenance["teacher"]["file"]
+
+
+def test_the_best_documents_are_relevant_where_nobody_graded(tmp_path: Path) -> None:
+    found = collection(tmp_path, RUN, teacher_relevant=2)
+    # d1 and d2 score the same: the first stage's d1.
+    assert [t.grades for t in found.train] == [{"d2": 2}, {"d3": 1, "d1": 1}]
+    assert found.provenance["teacher"]["graded"] == 1
+    assert found.test[0].grades == {"d1": 1}
+
+
+def test_a_run_of_other_queries_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="scores no candidate of a training query"):
+        collection(tmp_path, "held Q0 d1 1 9 t\n")
+    with pytest.raises(DataError, match=r"teacher.trec:1: 2 columns"):
+        collection(tmp_path, "graded d1\n")
+    with pytest.raises(ValidationError, match="set teacher_run"):
+        DataSpec(source="jsonl", teacher_relevant=2)
+    assert "teacher" not in collection(tmp_path, RUN, teacher_run=None).provenance

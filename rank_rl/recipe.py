@@ -64,9 +64,18 @@ def load_pipeline(folder: str | Path) -> tuple[PipelineSpec, Path]:
     Raises:
         RecipeError: no such file, or anything wrong with its content.
     """
+    return load_beside(PipelineSpec, folder, "pipeline.yaml")
+
+
+def load_beside(kind: type[SpecT], folder: str | Path, name: str) -> tuple[SpecT, Path]:
+    """Read file ``name`` of a recipe folder (or the file itself) and return it with its path.
+
+    Raises:
+        RecipeError: no such file, or anything wrong with its content.
+    """
     path = Path(folder)
-    path = path / "pipeline.yaml" if path.is_dir() else path
-    return _validate(PipelineSpec, _content(path, ()), str(path), ()), path
+    path = path / name if path.is_dir() else path
+    return _validate(kind, _content(path, ()), str(path), ()), path
 
 
 def content_hash(content: Mapping[str, Any]) -> str:

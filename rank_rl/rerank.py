@@ -11,28 +11,27 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, TypedDict, Unpack
 
 from rank_rl import formats, strategies
 from rank_rl.data.first_stage import reorder
-from rank_rl.errors import DataError, RecipeError
+from rank_rl.data.given import Document, FirstStage, candidate, check_first_stage
 from rank_rl.formats import base
 from rank_rl.formats.base import Format
 from rank_rl.formats.budget import CutReport
 from rank_rl.generation import Generator
-from rank_rl.generation.asking import Asked, SlotAsker, TextAsker
+from rank_rl.generation.asking import Asked, SlotAsker, make_asker
 from rank_rl.generation.local import LocalGenerator
-from rank_rl.generation.readout import BY_PROBABILITY, readout_for
+from rank_rl.generation.readout import readout_for
+from rank_rl.generation.reasoning import check_reasoning
 from rank_rl.hub.contract import PromptContract
 from rank_rl.models import loading
-from rank_rl.models.packed import PackedScorer
-from rank_rl.models.tokens import ChatTokens
+from rank_rl.models.scorers.loading import load_for
+from rank_rl.models.sources import locate
 from rank_rl.records import Candidate, Completion, Exchange, Query, Ranking, RankingTask
 from rank_rl.specs import FirstStageSpec, FormatSpec, ModelSpec, StrategySpec
 from rank_rl.strategies import Strategy, drive
 
-Document = str | Mapping[str, Any] | Candidate
-FirstStage = Literal["auto", "given", "bm25"]
 Progress = Callable[[int, int], None]
 
 
@@ -89,6 +88,13 @@ class TaskResult:
         return own[-1] if own else about(shown[-1], docid) if shown else ""
 
 
+class Reading(TypedDict, total=False):
+    """How answers are read: ``readout`` and ``reasoning``, as ``eval`` of a recipe has them."""
+
+    readout: str
+    reasoning: str
+
+
 class Reranker:
     """Ranks documents for a query with a trained model.
 
@@ -99,18 +105,21 @@ class Reranker:
     Args:
         loaded: model and tokenizer.
         fmt: what the prompt shows and how answers are read.
-        strategy: which views are asked; None is by_score for slots and single otherwise.
+        strategy: which views are asked; None is single for text and by_score otherwise.
         max_new_tokens: most tokens of a generated answer or explanation.
         generator: what writes text; None is the loaded model, decoding greedily. As many views
             are asked together as it answers at once.
-        readout: what counts as a document's score: ``score`` (label logits of slots),
-            ``expected`` (expected label value, or written scores by their expectation under the
-            model's probabilities), ``guided`` (the same, where all but the scores is given to the
-            model; ``loaded`` writes, whatever ``generator`` is), ``decoded`` (as written);
-            ``auto`` is score for slots and decoded otherwise.
+        readout: what counts as a document's score: ``score`` (label logits of slots, label
+            log-probabilities of formats that choose among labels), ``expected`` (expected label
+            value, or written scores by their expectation under the model's probabilities),
+            ``guided`` (the same, where all but the scores is given to the model; ``loaded`` writes,
+            whatever ``generator`` is), ``decoded`` (as written); ``auto`` is decoded for text and
+            score otherwise.
+        reasoning: ``skip`` lets a format of mode reason answer at once; label slots then write no
+            explanations. ``write`` otherwise.
 
     Raises:
-        RecipeError: the format cannot be read out that way.
+        RecipeError: the format cannot be read out that way, or has no reasoning to skip.
     """
 
     def __init__(
@@ -121,26 +130,23 @@ class Reranker:
         strategy: Strategy | StrategySpec | None = None,
         max_new_tokens: int = 256,
         generator: Generator | None = None,
-        readout: str = "auto",
+        **reading: Unpack[Reading],
     ) -> None:
         self.loaded, self.fmt = loaded, fmt
-        self.readout = readout_for(fmt, readout)
-        by_slots = hasattr(fmt, "slots")
+        unknown = reading.keys() - Reading.__annotations__.keys()
+        if unknown:
+            raise TypeError(f"no such argument: {', '.join(sorted(unknown))}")
+        self.reasoning = check_reasoning(fmt, reading.get("reasoning", "write"))
+        readout = reading.get("readout", "auto")
+        self.readout = readout_for(fmt, readout, reasoning=self.reasoning)
+        kind = formats.kind(fmt)
         if strategy is None:
-            strategy = StrategySpec(name="by_score" if by_slots else "single")
+            strategy = StrategySpec(name="single" if kind == "text" else "by_score")
         self.strategy = (
             strategies.make(strategy) if isinstance(strategy, StrategySpec) else strategy
         )
         self.generator = generator or LocalGenerator(loaded, max_new_tokens=max_new_tokens)
-        self.asker: SlotAsker | TextAsker
-        if by_slots:
-            scorer = PackedScorer(loaded, fmt)  # type: ignore[arg-type]
-            self.asker = SlotAsker(fmt, scorer, readout=self.readout)  # type: ignore[arg-type]
-        else:
-            scored_by = loaded if self.readout in BY_PROBABILITY else None
-            guided = self.readout == "guided"
-            tokens = ChatTokens(loaded.tokenizer)
-            self.asker = TextAsker(fmt, self.generator, tokens, scored_by=scored_by, guided=guided)
+        self.asker = make_asker(loaded, fmt, self.generator, self.readout, self.reasoning)
 
     @classmethod
     def from_pretrained(
@@ -162,25 +168,30 @@ class Reranker:
             format: another format than the contract's, or the format of a model without one.
             strategy: another strategy.
             overrides: ``max_new_tokens``, ``generator``, ``readout`` (``auto`` keeps the
-                contract's).
+                contract's), ``reasoning`` (absent keeps the contract's).
 
         Raises:
             ModelError: the model, or its contract where none is given, is missing or wrong.
             RecipeError: the format cannot be read out as asked for.
         """
-        loaded = loading.load(ModelSpec(name=str(name), revision=revision), device=device)
+        spec = ModelSpec(name=str(name), revision=revision)
         if isinstance(format, Mapping):
             format = FormatSpec.model_validate(format)
         if isinstance(strategy, Mapping):
             strategy = StrategySpec.model_validate(strategy)
         if format is not None:
-            return cls(loaded=loaded, fmt=formats.make(format), strategy=strategy, **overrides)
-        contract = PromptContract.read(loaded.path)
+            fmt = formats.make(format)
+            loaded = load_for(fmt, spec, device=device)
+            return cls(loaded=loaded, fmt=fmt, strategy=strategy, **overrides)
+        source = locate(spec.name, spec.revision)
+        contract = PromptContract.read(source.adapter or source.path)
         fmt = formats.make(contract.format)
         contract.check(fmt, where=str(name))
+        loaded = load_for(fmt, spec, device=device)
         overrides = {"max_new_tokens": contract.max_new_tokens, **overrides}
         if overrides.get("readout", "auto") == "auto":
             overrides["readout"] = contract.readout
+        overrides.setdefault("reasoning", contract.reasoning)
         return cls(loaded=loaded, fmt=fmt, strategy=strategy or contract.strategy, **overrides)
 
     @property
@@ -215,6 +226,21 @@ class Reranker:
             DataError: no documents, a document without text, or a repeated id.
             RecipeError: no such ``first_stage``.
         """
+        task = self.task(query, documents, instruction=instruction, first_stage=first_stage)
+        wanted = len(task.candidates) if top_k is None else top_k
+        depth = min(wanted, wanted if explain is True else int(explain))
+        (result,) = self.rank_tasks([task], explain=depth)
+        return listed(task, result, top_k)
+
+    def task(
+        self,
+        query: str,
+        documents: Sequence[Document],
+        *,
+        instruction: str | None = None,
+        first_stage: FirstStage | str = "auto",
+    ) -> RankingTask:
+        """What ``rank`` ranks: the documents as candidates, ordered as ``first_stage`` says."""
         check_first_stage(first_stage)
         task = RankingTask(
             query=Query(qid="query", text=query, instruction=instruction),
@@ -222,21 +248,7 @@ class Reranker:
         )
         if first_stage == "bm25" or (first_stage == "auto" and self.orders(task.candidates)):
             (task,), _ = reorder([task], FirstStageSpec(pool=True))
-        wanted = len(task.candidates) if top_k is None else top_k
-        depth = min(wanted, wanted if explain is True else int(explain))
-        (result,) = self.rank_tasks([task], explain=depth)
-        texts = {c.docid: c.text for c in task.candidates}
-        scores = result.ranking.scores or result.ranking.run_scores()
-        return [
-            RankResult(
-                docid=docid,
-                rank=i + 1,
-                score=scores[i],
-                text=texts[docid],
-                reasoning=result.reasoning(docid),
-            )
-            for i, docid in enumerate(result.ranking.docids[:wanted])
-        ]
+        return task
 
     def orders(self, candidates: Sequence[Candidate]) -> bool:
         """Whether prompts tell the first stage's order, while no document has a score of one.
@@ -278,44 +290,27 @@ class Reranker:
             _task_result(result, [asked[id(outcome)] for _, outcome in result.outcomes])
             for result in results
         ]
-        if explain and self.fmt.mode == "reason" and isinstance(self.asker, SlotAsker):
+        notes = explain and self.fmt.mode == "reason" and self.reasoning == "write"
+        if notes and isinstance(self.asker, SlotAsker):
             by_task = [[asked[id(o)] for _, o in result.outcomes] for result in results]
             return _explained(self.asker, self.generator, found, by_task, explain, progress)
         return found
 
 
-def check_first_stage(name: str) -> None:
-    """Refuse what is no ``FirstStage``.
-
-    Raises:
-        RecipeError: naming those that are.
-    """
-    if name not in get_args(FirstStage):
-        raise RecipeError(
-            f"unknown first stage {name!r}",
-            where="first_stage",
-            expected=f"one of {', '.join(get_args(FirstStage))}",
+def listed(task: RankingTask, result: TaskResult, top_k: int | None = None) -> list[RankResult]:
+    """The first documents of a ranking one by one; all of them when ``top_k`` is None."""
+    texts = {c.docid: c.text for c in task.candidates}
+    scores = result.ranking.scores or result.ranking.run_scores()
+    return [
+        RankResult(
+            docid=docid,
+            rank=i + 1,
+            score=scores[i],
+            text=texts[docid],
+            reasoning=result.reasoning(docid),
         )
-
-
-def candidate(document: Document, rank: int) -> Candidate:
-    """A document as given by a user, at its first-stage rank.
-
-    Raises:
-        DataError: it has no text, or a score that is not a number.
-    """
-    if isinstance(document, Candidate):
-        return replace(document, rank=rank)
-    if isinstance(document, str):
-        return Candidate(docid=str(rank), text=document, rank=rank)
-    text = document.get("text")
-    if not isinstance(text, str):
-        raise DataError("no text", where=f"document {rank}", expected="a string under 'text'")
-    docid = next((document[k] for k in ("id", "docid", "_id") if document.get(k) is not None), rank)
-    title, score = str(document.get("title") or ""), document.get("score")
-    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
-        raise DataError(f"score is {score!r}", where=f"document {rank}", expected="a number")
-    return Candidate(docid=str(docid), text=text, title=title, rank=rank, score=score)
+        for i, docid in enumerate(result.ranking.docids[:top_k])
+    ]
 
 
 def about(exchange: Exchange, docid: str) -> str:

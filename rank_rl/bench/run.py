@@ -21,6 +21,7 @@ from typing import Any
 import rank_rl
 from rank_rl import data
 from rank_rl.bench import stats, tables
+from rank_rl.bench.fused import Entry, entries, row_names
 from rank_rl.bench.measures import Judgements, PerQuery, measure
 from rank_rl.bench.setting import Models
 from rank_rl.bench.systems import Paths, SystemRun, check, compute
@@ -58,20 +59,19 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     models = Models(spec)
     for system in bench.systems:
         check(system, spec, models, collection.test[0])
-    runs: dict[str, SystemRun] = {}
+    found: list[Entry] = []
     values: dict[str, PerQuery] = {}
     for system in bench.systems:
         with _bar(system.name) as progress:
-            runs[system.name] = compute(system, spec, collection, models, out_dir, progress)
-        values[system.name] = _measure(runs[system.name], judgements, bench.metrics)
-        shown = ", ".join(f"{m} {_mean(v):.3f}" for m, v in values[system.name].items())
-        log.info("%s: %s", system.name, shown)
+            done = compute(system, spec, collection, models, out_dir, progress)
+        for entry in entries(system, done, collection.test, out_dir):
+            found.append(entry)
+            values[entry.name] = _measure(entry.run, judgements, bench.metrics)
+            shown = ", ".join(f"{m} {_mean(v):.3f}" for m, v in values[entry.name].items())
+            log.info("%s: %s", entry.name, shown)
     result = {
         **_facts(spec, info, collection, judgements),
-        "systems": [
-            _row(s.name, s.kind, runs[s.name], values[s.name], judgements, spec)
-            for s in bench.systems
-        ],
+        "systems": [_row(entry, values[entry.name], judgements, spec) for entry in found],
         "comparisons": _comparisons(bench, values, spec.run.seed),
         "steps": _steps(bench, values, spec.run.seed),
         "per_query": values,
@@ -93,7 +93,7 @@ def _check(spec: RecipeSpec) -> BenchSpec:
     bench = spec.bench
     if bench is None or not bench.systems:
         raise RecipeError("no systems", where="bench", expected="at least one system")
-    names = [s.name for s in bench.systems]
+    names = row_names(bench)
     files = [Paths.of(Path(), name).record for name in names]
     if len(set(files)) != len(files):
         raise RecipeError("two systems share a name", where="bench.systems", expected="distinct")
@@ -167,18 +167,14 @@ def portable(value: Any) -> Any:
 
 
 def _row(
-    name: str,
-    kind: str,
-    run: SystemRun,
-    values: PerQuery,
-    judgements: Judgements,
-    spec: RecipeSpec,
+    entry: Entry, values: PerQuery, judgements: Judgements, spec: RecipeSpec
 ) -> dict[str, Any]:
     samples = spec.bench.samples if spec.bench else 10000
-    paths = Paths.of(Path(), name)
+    run, asked = entry.run, Paths.of(Path(), entry.system.name)
+    fusion = entry.system.fusion if entry.name != entry.system.name else None
     return {
-        "name": name,
-        "kind": kind,
+        "name": entry.name,
+        "kind": entry.system.kind,
         "metrics": {
             m: asdict(stats.bootstrap(list(v.values()), samples=samples, seed=spec.run.seed))
             for m, v in values.items()
@@ -186,13 +182,14 @@ def _row(
         "missing_queries": sum(q not in run.rankings[0] for q in judgements.grades),
         "model": portable(run.model),
         "setting": run.setting,
+        "fusion": fusion.model_dump() if fusion else None,
         "statuses": run.statuses,
         "failure_rate": _rate(run.statuses, "failed"),
         "explanations": run.explanations,
         "cuts": run.cuts,
         "costs": _costs(run),
-        "run": str(paths.run),
-        "exchanges": str(paths.exchanges) if run.model else None,
+        "run": str(Paths.of(Path(), entry.name).run),
+        "exchanges": str(asked.exchanges) if run.model else None,
     }
 
 
@@ -214,7 +211,7 @@ def _comparisons(
     rows: list[dict[str, Any]] = []
     for metric in bench.metrics:
         for baseline in bench.baselines:
-            others = [s.name for s in bench.systems if s.name != baseline]
+            others = [name for name in values if name != baseline]
             found = {o: _compare(values, metric, baseline, o, bench.samples, seed) for o in others}
             adjusted = stats.holm({o: row["p"] for o, row in found.items()})
             rows += [

@@ -17,15 +17,18 @@ from rank_rl import formats
 from rank_rl.data import Collection
 from rank_rl.errors import RecipeError
 from rank_rl.generation.readout import readout_for
+from rank_rl.generation.reasoning import check_reasoning
 from rank_rl.hub.contract import FILE, PromptContract
 from rank_rl.models.sources import locate
 from rank_rl.records import RankingTask
-from rank_rl.specs import FormatSpec, Readout, RecipeSpec, StrategySpec, SystemSpec
+from rank_rl.specs import FormatSpec, Readout, Reasoning, RecipeSpec, StrategySpec, SystemSpec
 
 if TYPE_CHECKING:
+    from rank_rl.formats import Format
     from rank_rl.models.loading import Loaded
     from rank_rl.models.tokens import ChatTokens
 
+_EXPECTED = {"slots": "slots", "text": "that writes", "scorer": "that a scorer reads"}
 MAX_NEW_TOKENS = 256  # of a system without a checkpoint that says how long answers are
 
 
@@ -34,7 +37,7 @@ class Models:
 
     def __init__(self, spec: RecipeSpec) -> None:
         self.spec = spec
-        self._last: tuple[str, Loaded] | None = None
+        self._last: tuple[tuple[str, str], Loaded] | None = None
 
     def revision(self, name: str) -> str:
         """What pins the content of a model (downloads or converts it if needed)."""
@@ -47,14 +50,17 @@ class Models:
 
         return ChatTokens(load_tokenizer(locate(name, self._revision(name))))
 
-    def load(self, name: str) -> Loaded:
-        """Load a model as the recipe's model section says."""
-        from rank_rl.models.loading import load
+    def load(self, name: str, fmt: Format) -> Loaded:
+        """Load a model as the recipe's model section says, in the form that a format asks."""
+        from rank_rl.models.scorers.loading import load_for
 
-        if self._last is None or self._last[0] != name:
+        # A scorer is made for its format; all others are asked through the same weights.
+        form = fmt.spec.model_dump_json() if formats.kind(fmt) == "scorer" else ""
+        if self._last is None or self._last[0] != (name, form):
             self._last = None
             update = {"name": name, "revision": self._revision(name), "lora": None}
-            self._last = name, load(self.spec.model.model_copy(update=update))
+            spec = self.spec.model.model_copy(update=update)
+            self._last = (name, form), load_for(fmt, spec)
         return self._last[1]
 
     def _revision(self, name: str) -> str | None:
@@ -68,12 +74,13 @@ class Setting:
     format: FormatSpec
     strategy: StrategySpec
     readout: Readout
+    reasoning: Reasoning
     max_new_tokens: int
     contract: str
 
 
 def setting(system: SystemSpec, spec: RecipeSpec) -> Setting:
-    """Format, strategy, readout and length of answers of a system.
+    """Format, strategy, readout, reasoning and length of answers of a system.
 
     The system's own come first, then those saved with its checkpoint, then the recipe's; a format
     is skipped when it does not answer in the system's kind.
@@ -83,15 +90,14 @@ def setting(system: SystemSpec, spec: RecipeSpec) -> Setting:
         ModelError: the checkpoint's wording is not the installed one.
     """
     contract = _contract(system)
-    slots = system.kind == "slots"
     from_checkpoint = [contract.format] if contract else []
     known = [system.format] if system.format else [*from_checkpoint, spec.format]
-    fitting = [f for f in known if (f.name == "slots") == slots]
+    fitting = [f for f in known if formats.kind(formats.make(f)) == system.kind]
     if not fitting:
         raise RecipeError(
             f"no format for kind {system.kind}",
             where=f"bench.systems {system.name!r}",
-            expected=f"a format {'slots' if slots else 'other than slots'} under its format key",
+            expected=f"a format {_EXPECTED[system.kind]} under its format key",
         )
     chosen = fitting[0]
     own = contract if contract and contract.format.name == chosen.name else None
@@ -99,16 +105,39 @@ def setting(system: SystemSpec, spec: RecipeSpec) -> Setting:
         own.check(formats.make(chosen), where=f"model {system.model!r}")
     # The recipe's readout is meant for the recipe's format.
     saved = own.readout if own else spec.eval.readout if chosen.name == spec.format.name else "auto"
-    where = f"bench.systems {system.name!r}: readout"
     wanted = saved if system.readout == "auto" else system.readout
-    fallback = StrategySpec(name="by_score") if slots else spec.eval.strategy
+    reasoning = _reasoning(system, spec, own, chosen)
+    where = f"bench.systems {system.name!r}: readout"
+    readout = readout_for(formats.make(chosen), wanted, where=where, reasoning=reasoning)
+    scores = system.kind != "text"
+    fallback = StrategySpec(name="by_score") if scores else spec.eval.strategy
     return Setting(
         format=chosen,
         strategy=system.strategy or (own.strategy if own else fallback),
-        readout=readout_for(formats.make(chosen), wanted, where=where),
+        readout=readout,
+        reasoning=reasoning,
         max_new_tokens=system.max_new_tokens or (own.max_new_tokens if own else MAX_NEW_TOKENS),
         contract=contract.hash if contract else "",
     )
+
+
+def _reasoning(
+    system: SystemSpec, spec: RecipeSpec, own: PromptContract | None, chosen: FormatSpec
+) -> Reasoning:
+    """Whether reasoning is skipped: as the system says, its checkpoint, or the recipe.
+
+    The recipe's switch is meant for the recipe's format.
+
+    Raises:
+        RecipeError: the system skips what its format does not write.
+    """
+    known = "write"
+    if own:
+        known = own.reasoning if chosen == own.format else known
+    elif chosen == spec.format:
+        known = spec.eval.reasoning
+    where = f"bench.systems {system.name!r}: reasoning"
+    return check_reasoning(formats.make(chosen), system.reasoning or known, where=where)
 
 
 def _contract(system: SystemSpec) -> PromptContract | None:
@@ -125,7 +154,8 @@ def key(system: SystemSpec, spec: RecipeSpec, collection: Collection, models: Mo
     parts: dict[str, Any] = {
         "rank_rl": rank_rl.__version__,
         "seed": spec.run.seed,
-        "system": system.model_dump(mode="json"),
+        # What is made of a system's rankings afterwards asks nothing again.
+        "system": system.model_dump(mode="json", exclude={"fusion"}),
         "test": _digest([_task_facts(t) for t in collection.test]),
     }
     if system.model is not None:
@@ -137,6 +167,7 @@ def key(system: SystemSpec, spec: RecipeSpec, collection: Collection, models: Mo
             "wording": formats.make(how.format).version,
             "strategy": how.strategy.model_dump(mode="json"),
             "readout": how.readout,
+            "reasoning": how.reasoning,
             "max_new_tokens": how.max_new_tokens,
         }
     elif system.path is not None and Path(system.path).is_file():

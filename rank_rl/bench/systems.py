@@ -8,6 +8,7 @@ computes nothing twice. Metrics and statistics are left to ``run``.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -22,14 +23,17 @@ from rank_rl.data import Collection, trec
 from rank_rl.data.files import write_lines
 from rank_rl.errors import ModelError
 from rank_rl.formats import tags
+from rank_rl.generation.cost import foresee, spent_line
 from rank_rl.generation.readout import BY_PROBABILITY, check_readout
 from rank_rl.records import Outcome, Ranking, RankingTask, numbered
 from rank_rl.seeds import rng
 from rank_rl.specs import RecipeSpec, SystemSpec
+from rank_rl.specs.bench import ASKED
 
 if TYPE_CHECKING:
     from rank_rl.rerank import TaskResult
 
+log = logging.getLogger(__name__)
 SHUFFLES = 20
 Progress = Callable[[int, int], None]
 
@@ -47,7 +51,7 @@ class SystemRun:
             reasoning of every text answer in mode reason; empty when none.
         cuts: what the document budget cut.
         model: name, revision and contract hash of the model, if any.
-        setting: format version, mode, strategy and readout, if any.
+        setting: format version, mode, strategy, readout and reasoning, if any.
     """
 
     key: str
@@ -112,7 +116,7 @@ def compute(
     if known is not None:
         return known
     tasks = collection.test
-    if system.kind in ("slots", "text"):
+    if system.kind in ASKED:
         found, traces = _ask(system, spec, tasks, models, wanted, progress)
         write_lines(paths.exchanges, traces)
     else:
@@ -132,25 +136,30 @@ def _ask(
     progress: Progress | None,
 ) -> tuple[SystemRun, list[str]]:
     from rank_rl.generation.local import LocalGenerator
+    from rank_rl.models.tokens import ChatTokens
     from rank_rl.rerank import Reranker
 
     if system.model is None:
         raise ModelError("no model", where=f"bench.systems {system.name!r}")
     how = setting(system, spec)
-    loaded = models.load(system.model)
     fmt = formats.make(how.format)
+    loaded = models.load(system.model, fmt)
     reranker = Reranker(
         loaded=loaded,
         fmt=fmt,
         strategy=strategies.make(how.strategy, seed=spec.run.seed),
         readout=how.readout,
+        reasoning=how.reasoning,
         generator=LocalGenerator(
             loaded,
             max_new_tokens=how.max_new_tokens,
             batch_size=spec.bench.batch_size if spec.bench else 32,
         ),
     )
+    tokens = ChatTokens(loaded.tokenizer)
+    log.info("%s: %s", system.name, foresee(tasks, reranker.strategy, fmt, tokens).line())
     results = reranker.rank_tasks(tasks, explain=system.explain, progress=progress)
+    log.info("%s: %s", system.name, spent_line(results))
     statuses: Counter[str] = Counter()
     for result in results:
         statuses.update(result.statuses)
@@ -159,7 +168,7 @@ def _ask(
         rankings=[{r.ranking.qid: r.ranking for r in results}],
         costs={r.ranking.qid: _cost(r) for r in results},
         statuses=dict(statuses),
-        explanations=_explanations(system, fmt.mode, results),
+        explanations=_explanations(system, how.reasoning, fmt.mode, results),
         cuts=asdict(reranker.cuts),
         model={"name": loaded.name, "revision": loaded.revision, "contract": how.contract},
         setting={
@@ -167,6 +176,7 @@ def _ask(
             "mode": fmt.mode,
             "strategy": how.strategy.name,
             "readout": how.readout,
+            "reasoning": how.reasoning if fmt.mode == "reason" else "",
         },
     )
     return run, [line for result in results for line in trace(result)]
@@ -182,11 +192,13 @@ def _cost(result: TaskResult) -> dict[str, float]:
     }
 
 
-def _explanations(system: SystemSpec, mode: str, results: Sequence[TaskResult]) -> dict[str, int]:
+def _explanations(
+    system: SystemSpec, reasoning: str, mode: str, results: Sequence[TaskResult]
+) -> dict[str, int]:
     """Notes of slots; reasoning of text answers, malformed when its tags are or it is empty."""
     notes = [note for result in results for note in result.notes.values()]
     written = [(bool(note.issues), note.completion) for note in notes]
-    if system.kind == "text" and mode == "reason":
+    if system.kind == "text" and mode == "reason" and reasoning == "write":
         answers = [exchange for result in results for exchange in result.exchanges]
         written = [(_bad_reasoning(answer.outcome), answer.completion) for answer in answers]
     if not written:

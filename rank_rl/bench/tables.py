@@ -2,7 +2,8 @@
 
 ``python -m rank_rl.bench.tables README.md`` rewrites every block between
 ``<!-- table:results/NAME.json -->`` and ``<!-- /table -->`` from that file, so that no number in
-the documentation is typed by hand. Paths are relative to the Markdown file.
+the documentation is typed by hand. Paths are relative to the Markdown file. Between
+``<!-- methods -->`` and ``<!-- /methods -->`` goes the table of ``methods``.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rank_rl.bench import methods
 from rank_rl.data.files import write_lines
 from rank_rl.errors import DataError, RankRLError
 
 _BLOCK = re.compile(
     r"(?P<open><!-- table:(?P<path>[^ >]+) -->\n)(?P<body>.*?)(?P<close><!-- /table -->)", re.DOTALL
 )
+_METHODS = re.compile(r"(<!-- methods -->\n).*?(<!-- /methods -->)", re.DOTALL)
 Row = dict[str, Any]
 LEVEL = 0.05
 # What one answer of a kind is, of which a share could not be read.
@@ -116,6 +119,7 @@ def regenerate(path: Path) -> int:
 
     Raises:
         DataError: the file or a result file is missing or malformed.
+        RecipeError: a recipe of the table of methods is wrong.
         StorageError: the file cannot be written.
     """
     text = _read(path)
@@ -131,7 +135,12 @@ def regenerate(path: Path) -> int:
             raise DataError("not a benchmark result", where=str(source)) from error
         return f"{match['open']}{body}{match['close']}"
 
-    new = _BLOCK.sub(replaced, text)
+    def listed(match: re.Match[str]) -> str:
+        nonlocal count
+        count += 1
+        return f"{match[1]}{methods.block(path)}{match[2]}"
+
+    new = _METHODS.sub(listed, _BLOCK.sub(replaced, text))
     if new != text:
         write_lines(path, new.removesuffix("\n").split("\n"))
     return count
@@ -149,6 +158,7 @@ def _costs(system: Mapping[str, Any]) -> Row:
         "tokens in / query": f"{costs['prompt_tokens']:.0f}" if costs else "",
         "tokens out / query": f"{costs['completion_tokens']:.0f}" if costs else "",
         "calls / query": f"{costs['calls']:.1f}" if costs else "",
+        "depth": f"{costs['depth']:.1f}" if "depth" in costs else "",
         "s / query": f"{costs['seconds']:.2f}" if costs else "",
     }
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import rank_rl
-from rank_rl.cli import check, lint, process, rerank, run, stages, teach
+from rank_rl.cli import arms, check, lint, process, rerank, run, stages, teach
 from rank_rl.cli.boundary import Boundary
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ for _stage in stages.STAGES:
     app.command(_stage, help=stages.STAGES[_stage])(stages.command(_stage))
 app.command("rerank")(rerank.rerank)
 app.command("run")(run.run)
+app.command("arms")(arms.arms)
 
 
 def _show_version(value: bool) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rank_rl.cli import stand_in as stand_ins
 from rank_rl.cli.estimate import SAMPLE, show_budget, show_step
 from rank_rl.cli.show import heading, line, show_table
 from rank_rl.cli.stages import Overrides, RecipePath
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from rank_rl.records import RankingTask, View
     from rank_rl.specs import RecipeSpec
 
+TEXTS = 3  # documents of a view that are shown of what a scorer reads
 GARBAGE = "The documents are all very interesting."
 
 
@@ -37,6 +39,10 @@ def check(
     measure: Annotated[
         bool, typer.Option(help="Measure a layer here, to estimate a step's time and memory.")
     ] = True,
+    stand_in: Annotated[
+        bool,
+        typer.Option("--stand-in", help="Replace data and model that are not on this machine."),
+    ] = False,
 ) -> None:
     """Check a recipe and show a prompt, its ideal answer, rewards, budgets, cost and splits."""
     from rank_rl import data, formats
@@ -46,26 +52,35 @@ def check(
     loaded = recipes.load(recipe, set_ or [])
     spec = loaded.spec
     heading(f"{recipe} is a valid recipe, hash {loaded.hash}")
-    stage = stage or _stage_in_pipeline(recipe)
+    stage = stage or stage_of(recipe)
     _training(loaded, stage)
     fmt = formats.make(spec.format)
+    replaced = stand_ins.stand_in(spec) if stand_in else None
+    for text in replaced.said if replaced else ():
+        line(text)
+    spec = replaced.spec if replaced else spec
     collection = data.load(spec.data, seed=spec.run.seed)
     _splits(collection)
+    estimated = stage if replaced is None or replaced.model_here else None
     if spec.data.lessons and stage in (None, "sft"):
-        counter = token_counter(spec.model.name)
+        counter = replaced.counter if replaced else token_counter(spec.model.name)
         _lesson(collection, fmt, spec, counter[0])
-        show_step(stage, spec, collection, counter[0], measure=measure)
+        show_step(estimated, spec, collection, counter[0], measure=measure)
         return
     tasks = collection.train or collection.validation or collection.test
     views = _train_views(tasks, spec, fmt)
     if not views:
         line("no training view could be drawn: every draw lacks relevant or other documents")
         return
-    counter = token_counter(spec.model.name)
-    _prompt(views[0], tasks, fmt, spec, counter[0])
+    scorer = formats.kind(fmt) == "scorer"
+    counter = replaced.counter if replaced else token_counter(spec.model.name, chat=not scorer)
+    if scorer:
+        _texts(views[0], fmt, counter[0])
+    else:
+        _prompt(views[0], tasks, fmt, spec, counter[0])
     _lint(tasks, spec)
     show_budget(views, collection.test or tasks, spec, stage, counter)
-    show_step(stage, spec, collection, counter[0], measure=measure)
+    show_step(estimated, spec, collection, counter[0], measure=measure)
 
 
 def _training(loaded: Recipe, stage: str | None) -> None:
@@ -85,14 +100,22 @@ def _training(loaded: Recipe, stage: str | None) -> None:
         raise RecipeError(f"no stage {stage!r}", where="--stage", expected=", ".join(STAGES))
 
 
-def _stage_in_pipeline(path: Path) -> str | None:
-    """The stage for which the folder's pipeline.yaml uses this recipe, if it does."""
+def stage_of(path: Path) -> str | None:
+    """The stage for which the folder's pipeline.yaml uses this recipe, if it does.
+
+    A recipe at a paper's scale (``grpo_paper.yaml``) has the stage of its small one
+    (``grpo.yaml``), ``paper.yaml`` that of the pipeline's last training stage.
+    """
     from rank_rl import recipe as recipes
+    from rank_rl.training import STAGES
 
     if not (path.parent / "pipeline.yaml").is_file():
         return None
-    pipeline, _ = recipes.load_pipeline(path.parent)
-    return next((s.stage for s in pipeline.stages if s.recipe == path.name), None)
+    stages = recipes.load_pipeline(path.parent)[0].stages
+    if path.stem == "paper":
+        return next((s.stage for s in reversed(stages) if s.stage in STAGES), None)
+    name = path.stem.removesuffix("_paper")
+    return next((s.stage for s in stages if s.recipe == f"{name}{path.suffix}"), None)
 
 
 def _splits(collection: Collection) -> None:
@@ -179,6 +202,23 @@ def _prompt(
     heading("its ideal answer" + (", one line a document" if hasattr(fmt, "slots") else ""))
     line(ideal)
     _rewards(view, task, fmt, spec, ideal.removeprefix(prompt.prefill), prompt.prefill)
+
+
+def _texts(view: View, fmt: Any, tokens: TokenCounter) -> None:
+    """Show what a scorer reads of one view; it writes nothing, so there is no ideal answer."""
+    from rank_rl.formats.budget import fit
+
+    view, report = fit(view, tokens, fmt=fmt)
+    query, documents = fmt.texts(view)
+    heading(f"texts of one view ({fmt.version}, query {view.query.qid})")
+    line(f"<query> {query}")
+    for text in documents[:TEXTS]:
+        line(f"<document> {text}")
+    lengths = [tokens.count_prompt(prompt) for prompt in fmt.prompts(view)]
+    line(
+        f"{len(documents)} documents; {len(lengths)} sequences of {min(lengths)} to {max(lengths)} "
+        f"tokens; {report.summary()}"
+    )
 
 
 def _rewards(

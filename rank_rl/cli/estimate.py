@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rank_rl.cli.show import heading, line
+from rank_rl.generation.cost import prompt_tokens, sample_views
 
 if TYPE_CHECKING:
     from rank_rl.data import Collection
@@ -39,20 +40,20 @@ def show_budget(
     fmt = formats.make(spec.format)
     strategy = strategies.make(spec.eval.strategy)
     tokens, counted = counter
-    asked = [next(strategy.plan(task))[0] for task in test[:SAMPLE]]
+    asked = sample_views(test, strategy)
     heading(f"budget: at most {spec.format.doc_tokens} tokens a document, {counted}")
     # Stage sft makes one row of each document that has a slot, the others pack them.
     alone = stage == "sft" and hasattr(fmt, "slots")
     _show_views("training", train, fmt, tokens, alone=alone)
-    mean = _show_views("evaluation", asked, fmt, tokens, alone=False)
-    _show_evaluation(test, spec, mean, generated=not hasattr(fmt, "slots"))
+    _show_views("evaluation", asked, fmt, tokens, alone=False)
+    _show_evaluation(test, spec, tokens)
     _show_explanations(test, spec, asked, tokens)
 
 
 def _show_views(
     name: str, views: Sequence[View], fmt: Format, tokens: Counter, *, alone: bool
-) -> float:
-    """Show the mean prompt tokens of views within budget and what was cut; return the mean."""
+) -> None:
+    """Show the mean prompt tokens of views within budget and what was cut."""
     from rank_rl.formats.budget import CutReport, fit
 
     cuts, total = CutReport(), 0
@@ -62,33 +63,19 @@ def _show_views(
         total += prompt_tokens(fitted, fmt, tokens, alone=alone)
     mean = total / max(1, len(views))
     how = " (each document alone)" if alone else " (packed)" if hasattr(fmt, "slots") else ""
-    line(
-        f"{name}: {mean:.0f} prompt tokens a view{how} over {len(views)} queries; {cuts.summary()}"
-    )
-    return mean
+    line(f"{name}: {mean:.0f} prompt tokens a view{how} over {len(views)} views; {cuts.summary()}")
 
 
-def prompt_tokens(view: View, fmt: Format, tokens: Counter, *, alone: bool = False) -> int:
-    """Tokens that a model reads for a view: one packed pass over label slots, else all prompts."""
-    if alone or not hasattr(fmt, "slots"):
-        return sum(tokens.count_prompt(prompt) for prompt in fmt.prompts(view))
-    prefix, segments = tokens.encode_slots(fmt.slots(view))
-    return len(prefix) + sum(map(len, segments))
+def _show_evaluation(test: Sequence[RankingTask], spec: RecipeSpec, tokens: Counter) -> None:
+    from rank_rl import formats, strategies
+    from rank_rl.generation.cost import foresee
 
-
-def _show_evaluation(
-    test: Sequence[RankingTask], spec: RecipeSpec, mean: float, *, generated: bool
-) -> None:
-    from rank_rl import strategies
-    from rank_rl.strategies import drive
-
-    count = drive.count(test, strategies.make(spec.eval.strategy))
-    new = f" and at most {spec.eval.max_new_tokens * count.calls:,} new ones" if generated else ""
+    fmt = formats.make(spec.format)
+    cost = foresee(test, strategies.make(spec.eval.strategy, seed=spec.run.seed), fmt, tokens)
+    generated = formats.kind(fmt) == "text" and spec.eval.readout != "score"
+    new = f" and at most {spec.eval.max_new_tokens * cost.calls:,} new ones" if generated else ""
     heading(f"one evaluation of {len(test)} queries with {spec.eval.strategy.name}")
-    line(
-        f"{count.calls} calls showing {count.documents} documents, {count.depth} in a row "
-        f"for a query; about {mean * count.calls:,.0f} prompt tokens{new}"
-    )
+    line(f"{cost.line()}{new}")
 
 
 def _show_explanations(
@@ -138,10 +125,14 @@ def show_step(
     measure: bool = True,
 ) -> None:
     """Show seconds and memory of a training step; one line where they cannot be told."""
+    from rank_rl import formats
     from rank_rl.models.tokens import ChatTokens
     from rank_rl.training import STAGES
 
     if stage not in STAGES:
+        return
+    if formats.kind(formats.make(spec.format)) == "scorer":
+        heading("one step: not estimated for scorers")
         return
     if not isinstance(tokens, ChatTokens):
         heading("one step: not estimated, because the model is not there yet")
@@ -218,8 +209,8 @@ def _show_run(
         line(f"whole run: {run}, no validation")
         return
     fmt, strategy = formats.make(spec.format), strategies.make(spec.eval.strategy)
-    views = [fit(next(strategy.plan(t))[0], tokens, fmt=fmt)[0] for t in tasks[:SAMPLE]]
-    prompt = sum(prompt_tokens(view, fmt, tokens) for view in views) / len(views)
+    views = [fit(view, tokens, fmt=fmt)[0] for view in sample_views(tasks, strategy)]
+    prompt = sum(prompt_tokens(view, fmt, tokens) for view in views) / max(1, len(views))
     slots = hasattr(fmt, "slots")
     each = validation_seconds(
         found,

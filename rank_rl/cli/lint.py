@@ -67,7 +67,8 @@ def judge(spec: RecipeSpec, cases: Sequence[Case], *, where: str = "") -> Report
         raise RecipeError(
             "no rewards to check", where=where, expected="a recipe with a section rewards"
         )
-    composite, fmt = rewards.make(spec.rewards), formats.make(spec.format)
+    composite = rewards.make(spec.rewards)
+    fmt = formats.make_written(spec.format, where="format.name")
     size = spec.data.sampler.size
     if spec.data.sampler.name == "rollout" and cases:
         size = max(len(view.docids) for view, _ in cases)

@@ -1,8 +1,9 @@
 """A recipe folder as a chain of launches: what is done, what must run, how long it took.
 
 A stage is done when ``done.json`` in its output folder bears the hash of its recipe. A stage that
-runs makes every later one undone, because those read its checkpoint. Times add up over restarts in
-``pipeline.json``, in the folder that all stages' outputs share.
+runs makes those behind it undone, because they read its checkpoint. Times add up over restarts in
+``pipeline.json``, in the folder that all stages' outputs share. Matched arms (``arm_plan``) are a
+pipeline too, whose stages do not all stand behind one another.
 """
 
 from __future__ import annotations
@@ -33,11 +34,21 @@ _HEARTBEAT_S = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One stage of a pipeline with its checked recipe and the overrides that apply to it."""
+    """One stage of a pipeline with its checked recipe and the overrides that apply to it.
+
+    ``after`` are the positions of the steps whose outputs it reads; ``arm`` is empty outside arms.
+    """
 
     stage: str
     recipe: recipes.Recipe
     overrides: tuple[str, ...]
+    after: tuple[int, ...] = ()
+    arm: str = ""
+
+    @property
+    def title(self) -> str:
+        """How the step is called where people read it."""
+        return f"{self.arm} {self.stage}".lstrip()
 
     @property
     def out_dir(self) -> Path:
@@ -84,20 +95,26 @@ def load(folder: Path, overrides: Sequence[str] = (), launch: str | None = None)
     if not spec.stages:
         raise RecipeError("no stages", where=f"{path}: stages", expected="at least one stage")
     stages: set[str] = {entry.stage for entry in spec.stages}
-    split = [_for_stage(item, stages) for item in overrides]
+    split = [for_stage(item, stages) for item in overrides]
     _check_model(spec, path, split)
     steps = []
-    for entry in spec.stages:
+    for number, entry in enumerate(spec.stages):
         own = tuple(text for stage, text in split if stage in ("", entry.stage))
-        recipe = recipes.load(_beside(path, entry.recipe), own)
-        steps.append(Step(stage=entry.stage, recipe=recipe, overrides=own))
+        recipe = recipes.load(beside(path, entry.recipe), own)
+        after = (number - 1,) if number else ()
+        steps.append(Step(stage=entry.stage, recipe=recipe, overrides=own, after=after))
     _check_folders(steps, path)
     found = find_launch(launch or spec.launch, path)
     check_launch(found)
     return Pipeline(name=spec.name, launch=found, steps=tuple(steps))
 
 
-def _for_stage(item: str, stages: set[str]) -> tuple[str, str]:
+def for_stage(item: str, stages: set[str]) -> tuple[str, str]:
+    """An override as (stage or "", ``a.b=c``).
+
+    Raises:
+        RecipeError: it names a stage that is not among ``stages``.
+    """
     match = _FOR_STAGE.fullmatch(item)
     if match and match[1] not in stages:
         raise RecipeError(
@@ -120,7 +137,7 @@ def _check_model(spec: PipelineSpec, path: Path, split: Sequence[tuple[str, str]
     for entry in spec.stages:
         own = [text for stage, text in split if stage in ("", entry.stage) and text not in found]
         try:
-            names[entry.stage] = recipes.load(_beside(path, entry.recipe), own).spec.model.name
+            names[entry.stage] = recipes.load(beside(path, entry.recipe), own).spec.model.name
         except RecipeError:
             continue  # without the override it is incomplete; what else is wrong is said later
     if len(set(names.values())) > 1:
@@ -133,7 +150,7 @@ def _check_model(spec: PipelineSpec, path: Path, split: Sequence[tuple[str, str]
         )
 
 
-def _beside(path: Path, name: str) -> Path:
+def beside(path: Path, name: str) -> Path:
     """A recipe named in a pipeline file, which it lies beside."""
     return Path(os.path.relpath(path.parent / name))
 
@@ -199,21 +216,20 @@ def choose(steps: Sequence[Step], *, first: str | None, force: bool) -> list[boo
     Raises:
         RecipeError: ``first`` is no stage here, or one before it has not run.
     """
-    if first is None:
-        done = [step.is_done() and not force for step in steps]
-        start = done.index(False) if False in done else len(steps)
-        return [i >= start for i in range(len(steps))]
-    names = [step.stage for step in steps]
-    if first not in names:
+    chosen: list[bool] = []
+    for step in steps:
+        own = step.stage == first if first else force or not step.is_done()
+        chosen.append(own or any(chosen[i] for i in step.after))
+    names = list(dict.fromkeys(step.stage for step in steps))
+    if first and first not in names:
         raise RecipeError(f"no stage {first!r}", where="--from", expected=", ".join(names))
-    start = names.index(first)
-    for step in steps[:start]:
-        if not (step.out_dir / DONE).is_file():
+    for step, wanted in zip(steps, chosen, strict=True):
+        if first and not wanted and not (step.out_dir / DONE).is_file():
             raise RecipeError(
-                f"stage {step.stage} has not run", where=f"--from {first}",
+                f"stage {step.title} has not run", where=f"--from {first}",
                 expected=f"{step.out_dir / DONE}", remedy="start without --from",
             )  # fmt: skip
-    return [i >= start for i in range(len(steps))]
+    return chosen
 
 
 def launch_arguments(pipeline: Pipeline, step: Step) -> list[str]:

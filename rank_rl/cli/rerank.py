@@ -10,12 +10,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rank_rl.cli.asked import (
+    TAG,
+    Exchanges,
+    Explain,
+    FirstStageOption,
+    FormatOption,
+    FusionOption,
+    ParamsOption,
+    ReadoutOption,
+    ReasoningOption,
+    ScoresOption,
+    StrategyOption,
+    TopK,
+    WeightOption,
+    asking_options,
+    fused,
+    fusion_named,
+    strategy_named,
+    write_rankings,
+)
 from rank_rl.cli.show import line, show_table
 from rank_rl.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
     from rank_rl.records import RankingTask
-    from rank_rl.rerank import RankResult, Reranker
+    from rank_rl.rerank import Reranker, TaskResult
+    from rank_rl.specs import FusionSpec
 
 
 def rerank(
@@ -29,41 +50,34 @@ def rerank(
     corpus: Annotated[Path | None, typer.Option(help="corpus.jsonl of the run.")] = None,
     queries: Annotated[Path | None, typer.Option(help="Queries of the run, JSONL or TSV.")] = None,
     output: Annotated[Path | None, typer.Option(help="Reranked TREC run to write.")] = None,
-    exchanges: Annotated[
-        Path | None, typer.Option(help="Also write every prompt and answer (JSONL).")
-    ] = None,
-    top_k: Annotated[
-        int | None, typer.Option(min=1, help="Documents to show, or to rerank of a run.")
-    ] = None,
-    explain: Annotated[
-        bool | None,
-        typer.Option("--explain/--no-explain", help="Write the reasoning too (default)."),
-    ] = None,
-    first_stage: Annotated[
-        str, typer.Option(help="given, bm25, or auto: bm25 where prompts tell its order.")
-    ] = "auto",
-    format_: Annotated[
-        str | None,
-        typer.Option(
-            "--format", metavar="NAME", help="slots, scores … for a model that says none."
-        ),
-    ] = None,
-    readout: Annotated[
-        str, typer.Option(help="score, expected, guided or decoded; auto: the checkpoint's.")
-    ] = "auto",
+    exchanges: Exchanges = None,
+    top_k: TopK = None,
+    explain: Explain = None,
+    first_stage: FirstStageOption = "auto",
+    format_: FormatOption = None,
+    readout: ReadoutOption = "auto",
+    reasoning: ReasoningOption = None,
+    strategy: StrategyOption = None,
+    strategy_params: ParamsOption = None,
+    fusion: FusionOption = None,
+    fusion_weight: WeightOption = None,
+    scores: ScoresOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
 ) -> None:
     """Rerank documents for a query, or a whole TREC run."""
+    joined = fusion_named(fusion, fusion_weight)
+    options = asking_options(readout, reasoning, strategy_named(strategy, strategy_params))
     if run is not None:
         alone = {"query": query, "documents": documents, "json": as_json, "explain": explain}
         _refuse(alone, "not with --run")
         files = (run, _given(corpus, "--corpus"), _given(queries, "--queries"))
         target = _given(output, "--output")
         tasks = read_run_tasks(*files, depth=top_k)
-        _rerank_run(_load(model, readout, format_), tasks, target, exchanges)
+        results = _rerank_run(_load(model, format_, options), tasks, exchanges)
+        _write(tasks, results, target, joined, scores=scores)
         return
     whole = {"corpus": corpus, "queries": queries, "output": output, "exchanges": exchanges}
-    _refuse(whole, "only with --run")
+    _refuse({**whole, "scores": scores}, "only with --run")
     if query is None or documents is None:
         raise RecipeError(
             "nothing to rerank",
@@ -71,27 +85,24 @@ def rerank(
             expected="--query and --documents, or --run, --corpus, --queries and --output",
         )
     found = read_documents(documents)
-    reranker = _load(model, readout, format_)
-    results = _rank(reranker, query, found, top_k, explain is not False, first_stage)
-    _show(results, as_json=as_json)
+    reranker = _load(model, format_, options)
+    task = _task(reranker, query, found, first_stage)
+    shown = len(found) if top_k is None else min(top_k, len(found))
+    (result,) = reranker.rank_tasks([task], explain=0 if explain is False else shown)
+    _show(task, result, shown, joined, as_json=as_json)
 
 
-def _rank(
-    reranker: Reranker,
-    query: str,
-    documents: Sequence[Mapping[str, Any]],
-    top_k: int | None,
-    explain: bool,
-    first_stage: str,
-) -> list[RankResult]:
-    """Rank, and say on stderr when documents are put into another order before."""
-    from rank_rl.rerank import candidate
+def _task(
+    reranker: Reranker, query: str, documents: Sequence[Mapping[str, Any]], first_stage: str
+) -> RankingTask:
+    """What to rank; says on stderr when documents are put into another order before."""
+    from rank_rl.data.given import candidate
 
     found = [candidate(document, i) for i, document in enumerate(documents, 1)]
     if first_stage == "auto" and reranker.orders(found):
         message = "no first-stage scores: BM25 orders the documents (--first-stage given: not)"
         typer.echo(message, err=True)
-    return reranker.rank(query, found, top_k=top_k, explain=explain, first_stage=first_stage)
+    return reranker.task(query, found, first_stage=first_stage)
 
 
 def _given(path: Path | None, option: str) -> Path:
@@ -111,7 +122,7 @@ def _refuse(options: Mapping[str, object], why: str) -> None:
             raise RecipeError(why, where=f"--{name}")
 
 
-def _load(model: str, readout: str, name: str | None) -> Reranker:
+def _load(model: str, name: str | None, options: Mapping[str, Any]) -> Reranker:
     from rank_rl import formats
     from rank_rl.rerank import Reranker
     from rank_rl.specs import FormatSpec
@@ -119,7 +130,7 @@ def _load(model: str, readout: str, name: str | None) -> Reranker:
     spec = FormatSpec(name=name) if name is not None else None
     if spec is not None:
         formats.make(spec)  # an unknown name is found before the model is loaded
-    return Reranker.from_pretrained(model, readout=readout, format=spec)
+    return Reranker.from_pretrained(model, format=spec, **options)
 
 
 def read_documents(source: str) -> list[dict[str, Any]]:
@@ -201,41 +212,78 @@ def read_run_tasks(run: Path, corpus: Path, queries: Path, *, depth: int | None)
 
 
 def _rerank_run(
-    reranker: Reranker, tasks: Sequence[RankingTask], output: Path, exchanges: Path | None
-) -> None:
+    reranker: Reranker, tasks: Sequence[RankingTask], exchanges: Path | None
+) -> list[TaskResult]:
+    """Rank all tasks; what it will cost is said before on stderr."""
     from rich.console import Console
     from rich.progress import track
 
     from rank_rl.bench.traces import trace
-    from rank_rl.data import trec
     from rank_rl.data.files import write_lines
+    from rank_rl.generation.cost import foresee
+    from rank_rl.models.tokens import ChatTokens
 
-    results = []
+    tokens = ChatTokens(reranker.loaded.tokenizer)
+    typer.echo(foresee(tasks, reranker.strategy, reranker.fmt, tokens).line(), err=True)
+    results: list[TaskResult] = []
     for start in track(range(0, len(tasks), 16), "reranking", console=Console(stderr=True)):
         results += reranker.rank_tasks(tasks[start : start + 16])
-    trec.write_run(output, [r.ranking for r in results], tag="rank_rl")
     if exchanges is not None:
         write_lines(exchanges, (text for result in results for text in trace(result)))
+    return results
+
+
+def _write(
+    tasks: Sequence[RankingTask],
+    results: Sequence[TaskResult],
+    output: Path,
+    fusion: FusionSpec | None,
+    *,
+    scores: bool,
+) -> None:
+    """Write the run, and the fused one beside it, and say what it has cost."""
+    from rank_rl.data import trec
+    from rank_rl.generation.cost import spent_line
+
+    rankings = [r.ranking for r in results]
+    line(spent_line(results))
+    if fusion is not None:
+        beside = output.with_name(f"{output.stem}.fused.trec")
+        trec.write_run(beside, fused(tasks, rankings, fusion), tag=TAG)
+        line(f"joined with the first stage ({fusion.method}): {beside}")
     failed = sum(r.statuses.get("failed", 0) for r in results)
-    line(f"{len(results)} queries reranked, {failed} answers could not be read: {output}")
+    left_out = write_rankings(output, rankings, scores=scores)
+    line(f"{len(results)} queries reranked, {failed} answers could not be read{left_out}: {output}")
 
 
-def _show(results: Sequence[RankResult], *, as_json: bool) -> None:
+def _show(
+    task: RankingTask, result: TaskResult, count: int, fusion: FusionSpec | None, *, as_json: bool
+) -> None:
+    """Print the first ``count`` documents of a ranking, with their places in the fused one."""
     from dataclasses import asdict
 
+    from rank_rl.rerank import listed
+
+    order = fused([task], [result.ranking], fusion)[0].docids if fusion else ()
+    places = {docid: {"fused_rank": i} for i, docid in enumerate(order, 1)}
+    found = listed(task, result, count)
     if as_json:
-        for result in results:
-            sys.stdout.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
+        for one in found:
+            record = asdict(one) | places.get(one.docid, {})
+            sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
         return
-    rows = [
-        {"rank": r.rank, "score": r.score, "id": r.docid, "text": _short(r.text)} for r in results
-    ]
-    show_table(rows)
+    show_table(
+        [
+            {"rank": r.rank, **places.get(r.docid, {}), "score": r.score, "id": r.docid}
+            | {"text": _short(r.text)}
+            for r in found
+        ]
+    )
     told: set[str] = set()
-    for result in results:
-        if result.reasoning and result.reasoning not in told:
-            told.add(result.reasoning)
-            line(f"{result.rank}. [{result.docid}] {result.reasoning}")
+    for one in found:
+        if one.reasoning and one.reasoning not in told:
+            told.add(one.reasoning)
+            line(f"{one.rank}. [{one.docid}] {one.reasoning}")
 
 
 def _short(text: str, width: int = 80) -> str:

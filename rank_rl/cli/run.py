@@ -6,7 +6,7 @@ import os
 import shlex
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -43,22 +43,44 @@ def run(
     """Run all stages of a recipe; stages that are done are skipped, a killed run goes on."""
     from rank_rl.cli import pipeline as pipelines
 
+    run_all(pipelines.load(folder, set_ or [], launch), first=from_, force=force)
+
+
+def run_all(pipeline: Pipeline, *, first: str | None, force: bool) -> None:
+    """Launch what of a pipeline must run, one step after the other, and report.
+
+    Raises:
+        RecipeError: ``first`` is no stage here, or one before it has not run.
+        typer.Exit: a stage failed; the status is its own.
+    """
+    from rank_rl.cli import pipeline as pipelines
+
     signal.signal(signal.SIGTERM, _terminate)
-    pipeline = pipelines.load(folder, set_ or [], launch)
     env = pipelines.launch_environment(pipeline.launch, os.environ)
-    chosen = pipelines.choose(pipeline.steps, first=from_, force=force)
+    chosen = pipelines.choose(pipeline.steps, first=first, force=force)
     clock = pipelines.Clock(pipeline)
     for number, (step, wanted) in enumerate(zip(pipeline.steps, chosen, strict=True)):
-        title = f"[{number + 1}/{len(pipeline.steps)}] {step.stage}"
+        line(announced(pipeline, number, wanted=wanted))
         if not wanted:
-            line(f"{title}: done before, {step.out_dir}")
             continue
-        command = shlex.join(["accelerate", "launch", *pipelines.launch_arguments(pipeline, step)])
-        line(f"{title}: {command}")
-        for later in pipeline.steps[number:]:
+        for later in (
+            s for s, w in zip(pipeline.steps[number:], chosen[number:], strict=True) if w
+        ):
             (later.out_dir / pipelines.DONE).unlink(missing_ok=True)
         _stop_on(pipelines.run_step(pipeline, step, clock, env), step)
     _report(pipeline, clock)
+
+
+def announced(pipeline: Pipeline, number: int, *, wanted: bool) -> str:
+    """One line for a step: its place, its name, and its command or where its outputs are."""
+    from rank_rl.cli import pipeline as pipelines
+
+    step = pipeline.steps[number]
+    title = f"[{number + 1}/{len(pipeline.steps)}] {step.title}"
+    if not wanted:
+        return f"{title}: done before, {step.out_dir}"
+    command = ["accelerate", "launch", *pipelines.launch_arguments(pipeline, step)]
+    return f"{title}: {shlex.join(command)}"
 
 
 def _terminate(*_: object) -> None:
@@ -76,23 +98,23 @@ def _stop_on(status: int, step: Step) -> None:
     if status > 128:
         name = signal.Signals(status - 128).name if status - 128 in set(signal.Signals) else status
         memory = " (out of memory?)" if status == 128 + signal.SIGKILL else ""
-        say_error(f"error: stage {step.stage} was ended by {name}{memory}; start again to go on")
+        say_error(f"error: stage {step.title} was ended by {name}{memory}; start again to go on")
     raise typer.Exit(status)
 
 
 def _report(pipeline: Pipeline, clock: Clock) -> None:
     """The end of a run: the table, where everything is, what it took, what to type next."""
-    summaries = {step.stage: step.summary() for step in pipeline.steps}
-    bench = summaries.get("bench", {})
+    summaries = [step.summary() for step in pipeline.steps]
+    bench: dict[str, Any] = next((s for s in reversed(summaries) if s.get("table")), {})
     show_summary({key: bench[key] for key in ("table", "legend", "steps") if bench.get(key)})
-    for step in pipeline.steps:
-        line(f"{step.stage}: {step.out_dir}")
-        for key, value in summaries[step.stage].items():
+    for step, summary in zip(pipeline.steps, summaries, strict=True):
+        line(f"{step.title}: {step.out_dir}")
+        for key, value in summary.items():
             if isinstance(value, str) and os.path.exists(value):
                 line(f"  {key}: {value}")
     total, peak = clock.seconds(), clock.record["peak_memory_mb"]
-    each = ", ".join(f"{step.stage} {clock.seconds(step):.0f}" for step in pipeline.steps)
+    each = ", ".join(f"{step.title} {clock.seconds(step):.0f}" for step in pipeline.steps)
     line(f"seconds: {total:.0f} ({each}); peak memory {peak} MiB; {clock.path}")
-    checkpoints = [s["checkpoint"] for s in summaries.values() if s.get("checkpoint")]
+    checkpoints = [s["checkpoint"] for s in summaries if s.get("checkpoint")]
     if checkpoints:
         show_checkpoint_use(str(checkpoints[-1]))

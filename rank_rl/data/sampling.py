@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rank_rl import seeds
+from rank_rl import metrics, seeds
 from rank_rl.data.splits import normalised
 from rank_rl.errors import RecipeError
 from rank_rl.records import Candidate, RankingTask, View, numbered
@@ -108,7 +108,7 @@ def sample_views(
         for attempt in range(spec.retries + 1):
             rng = seeds.rng(seed, "view", task.query.qid, draw, attempt)
             picked = _draw(source, spec, rng)
-            if teaches(picked, task):
+            if teaches(picked, task) and _shown_well(picked, task, spec.least_ndcg):
                 views.append(numbered(task.query, picked))
                 break
         else:
@@ -234,3 +234,9 @@ def teaches(picked: Sequence[Candidate], task: RankingTask) -> bool:
 
 def _grade(task: RankingTask, candidate: Candidate) -> int:
     return (task.grades or {}).get(candidate.docid, 0)
+
+
+def _shown_well(picked: Picked, task: RankingTask, least: float) -> bool:
+    """Whether the order shown has an nDCG@10 of at least ``least``; always without grades."""
+    grades = {c.docid: _grade(task, c) for c in picked}
+    return task.grades is None or metrics.ndcg(list(grades), grades) >= least

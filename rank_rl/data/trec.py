@@ -93,8 +93,10 @@ def read_run(path: Path) -> dict[str, tuple[tuple[str, float], ...]]:
     }
 
 
-def write_run(path: Path, rankings: Iterable[Ranking], tag: str) -> None:
+def write_run(path: Path, rankings: Iterable[Ranking], tag: str, *, scores: bool = False) -> None:
     """Write rankings as a TREC run with strictly decreasing scores (the rank from the end).
+
+    With ``scores`` it holds the rankings' own scores, which may be tied: for use as teacher scores.
 
     Raises:
         DataError: an id or the tag contains white space, which the format cannot hold.
@@ -102,9 +104,10 @@ def write_run(path: Path, rankings: Iterable[Ranking], tag: str) -> None:
     """
     rows = []
     for ranking in rankings:
-        scores = ranking.run_scores()
-        for rank, (docid, score) in enumerate(zip(ranking.docids, scores, strict=True), 1):
-            cells = [ranking.qid, "Q0", docid, str(rank), f"{score:g}", tag]
+        values = [repr(s) for s in ranking.scores] if scores else []
+        values = values or [f"{s:g}" for s in ranking.run_scores()]
+        for rank, (docid, value) in enumerate(zip(ranking.docids, values, strict=True), 1):
+            cells = [ranking.qid, "Q0", docid, str(rank), value, tag]
             if any(cell.split() != [cell] for cell in cells):
                 raise DataError(
                     f"white space in {cells!r}", where=str(path), expected="ids without spaces"

@@ -24,7 +24,7 @@ class TokenCounter(Protocol):
     """What the budget needs of a tokenizer.
 
     ``special_tokens`` may be absent, and ``prime(texts)``, which encodes many texts at once so that
-    ``encode`` finds them.
+    ``encode`` finds them, and ``window``, most tokens that the model reads.
     """
 
     def encode(self, text: str) -> list[int]:
@@ -84,6 +84,10 @@ def fit(view: View, tokens: TokenCounter, *, fmt: Format) -> tuple[View, CutRepo
     special: Sequence[str] = getattr(tokens, "special_tokens", ())
     spec = fmt.spec
     harmless = _harmless(view, special, query_biased=spec.snippet == "query")
+    if query_tokens := getattr(fmt, "query_tokens", None):
+        query = replace(harmless.query, text=cut(harmless.query.text, query_tokens, tokens))
+        harmless = replace(harmless, query=query)
+    most = min(spec.prompt_tokens, getattr(tokens, "window", spec.prompt_tokens))
     _prime(tokens, [joined(c.title, c.text) for c in harmless.candidates])
     before = [len(tokens.encode(joined(c.title, c.text))) for c in harmless.candidates]
 
@@ -91,14 +95,14 @@ def fit(view: View, tokens: TokenCounter, *, fmt: Format) -> tuple[View, CutRepo
         return _cut_view(harmless, before, budget, tokens)
 
     def fits(fitted: View) -> bool:
-        return all(tokens.count_prompt(p) <= spec.prompt_tokens for p in fmt.prompts(fitted))
+        return all(tokens.count_prompt(p) <= most for p in fmt.prompts(fitted))
 
     best = at(spec.doc_tokens)
     tightened = not fits(best)
     if tightened:
         best = at(LEAST)
         if not fits(best):
-            raise _too_long(best, tokens, fmt)
+            raise _too_long(best, tokens, fmt, most)
         low, high = LEAST, spec.doc_tokens
         while high - low > 1:
             middle = (low + high) // 2
@@ -197,11 +201,13 @@ def _title(candidate: Candidate) -> str:
     return f"{candidate.title}. " if candidate.title else ""
 
 
-def _too_long(view: View, tokens: TokenCounter, fmt: Format) -> DataError:
+def _too_long(view: View, tokens: TokenCounter, fmt: Format, most: int) -> DataError:
     needed = max(tokens.count_prompt(p) for p in fmt.prompts(view))
     return DataError(
         f"the prompt has {needed} tokens with {LEAST} tokens a document",
         where=f"query {view.query.qid!r}",
-        expected=f"at most format.prompt_tokens = {fmt.spec.prompt_tokens}",
+        expected=f"at most format.prompt_tokens = {fmt.spec.prompt_tokens}"
+        if most == fmt.spec.prompt_tokens
+        else f"at most {most}, the window of the model",
         remedy="raise format.prompt_tokens, show fewer documents, or shorten the query",
     )

@@ -1,8 +1,9 @@
 """From views to outcomes: the one path that asks a model, shared by reranking and validation.
 
-``SlotAsker`` reads label slots in packed passes, ``TextAsker`` generates answers and parses them.
-Both cut documents to the format's budget first, count the cuts, and return an ``Asked`` a view,
-in order. Which views are asked is a strategy's business.
+``SlotAsker`` reads label slots in packed passes, ``LabelAsker`` the label of a text answer,
+``TextAsker`` generates answers and parses them, ``ScorerAsker`` takes the scores of a model that
+writes nothing. All cut documents to the format's budget first, count the cuts, and return an
+``Asked`` a view, in order. Which views are asked is a strategy's business.
 """
 
 from __future__ import annotations
@@ -10,21 +11,29 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from rank_rl.formats import kind
 from rank_rl.formats.base import Format, chat
 from rank_rl.formats.budget import CutReport, TokenCounter, fit
+from rank_rl.formats.inputs import shown
 from rank_rl.generation import Generator
+from rank_rl.generation.choosing import LabelReading, Question, ask_labels, label_outcome
 from rank_rl.generation.guided import fill
-from rank_rl.generation.readout import check_texts, read_slots, with_expected
+from rank_rl.generation.readout import BY_PROBABILITY, check_texts, read_slots, with_expected
+from rank_rl.generation.reasoning import begun, generate_labels, label_first, label_lead
 from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import Completion, Exchange, Outcome, Prompt, Scores, View
-from rank_rl.specs import Readout
+from rank_rl.specs import Readout, Reasoning
 
 if TYPE_CHECKING:
     from rank_rl.formats.slots import SlotFormat
     from rank_rl.models.loading import Loaded
     from rank_rl.models.packed import PackedScorer, SlotReading
+
+
+# The place of a label that belongs to no single document, in ``Completion.slots``.
+LABEL = "label"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +88,8 @@ class TextAsker:
         scored_by: a model that reads expected scores off the answers (format ``scores``); None
             takes the scores as they were written.
         guided: that model also writes the answers, of which it is given all but the scores.
+        reasoning: ``skip`` lets an answer begin behind an empty reasoning, or end behind its label
+            where the format puts that first.
     """
 
     def __init__(
@@ -89,9 +100,10 @@ class TextAsker:
         *,
         scored_by: Loaded | None = None,
         guided: bool = False,
+        reasoning: Reasoning = "write",
     ) -> None:
         self.fmt, self.generator, self.tokens = fmt, generator, tokens
-        self.scored_by, self.guided = scored_by, guided
+        self.scored_by, self.guided, self.reasoning = scored_by, guided, reasoning
         self.cuts = CutReport()
 
     def ask(self, views: Sequence[View]) -> list[Asked]:
@@ -104,10 +116,12 @@ class TextAsker:
             tokens = ChatTokens(self.scored_by.tokenizer)
             check_texts(tokens, self.fmt.label_texts(views[0]))
         fitted, self.cuts = fit_all(views, self.tokens, self.fmt, self.cuts)
-        prompts = [self.fmt.render(view) for view in fitted]
+        prompts = [begun(self.fmt, self.fmt.render(view), self.reasoning) for view in fitted]
         if self.guided and self.scored_by is not None:
             size = self.generator.batch_size
             completions = fill(self.scored_by, prompts, fitted, self.fmt, batch_size=size)  # type: ignore[arg-type]
+        elif self.reasoning == "skip" and label_first(self.fmt):
+            completions = generate_labels(self.generator, prompts, fitted, self.fmt, self.tokens)
         else:
             completions = self.generator.generate(prompts)
         return [
@@ -128,6 +142,85 @@ class TextAsker:
             qid=view.query.qid, view=view, prompt=prompt, completion=completion, outcome=outcome
         )
         return Asked(exchange=exchange, statuses={outcome.status: 1})
+
+
+def make_asker(
+    loaded: Loaded, fmt: Format, generator: Generator, readout: Readout, reasoning: Reasoning
+) -> ScorerAsker | SlotAsker | LabelAsker | TextAsker:
+    """What answers views of a format, by its kind and the way in which it is read out.
+
+    Raises:
+        ModelError: the model's tokens or attention do not allow label slots.
+    """
+    if kind(fmt) == "scorer":
+        return ScorerAsker(fmt, loaded)
+    if kind(fmt) == "slots":
+        from rank_rl.models.packed import PackedScorer
+
+        return SlotAsker(fmt, PackedScorer(loaded, fmt), readout=readout)  # type: ignore[arg-type]
+    if readout == "score":
+        return LabelAsker(fmt, loaded, reasoning=reasoning)
+    return TextAsker(
+        fmt,
+        generator,
+        ChatTokens(loaded.tokenizer),
+        scored_by=loaded if readout in BY_PROBABILITY else None,
+        guided=readout == "guided",
+        reasoning=reasoning,
+    )
+
+
+class LabelAsker:
+    """Reads the label that a text answer would give; nothing is generated.
+
+    Args:
+        fmt: a format with ``lead`` and ``choices``.
+        loaded: the model.
+        reasoning: ``skip`` reads the label of a format that thinks first behind an empty reasoning.
+    """
+
+    def __init__(self, fmt: Format, loaded: Loaded, *, reasoning: Reasoning = "write") -> None:
+        self.fmt, self.loaded, self.reasoning = fmt, loaded, reasoning
+        self.tokens = ChatTokens(loaded.tokenizer)
+        self.cuts = CutReport()
+
+    def ask(self, views: Sequence[View]) -> list[Asked]:
+        """One reading a view, in order.
+
+        Raises:
+            ModelError: the model cannot be read so, or a prompt is too long for it.
+        """
+        fitted, self.cuts = fit_all(views, self.tokens, self.fmt, self.cuts)
+        questions = [self._question(view) for view in fitted]
+        readings = ask_labels(self.loaded, questions)
+        asked = zip(fitted, questions, readings, strict=True)
+        return [self._asked(view, question, reading) for view, question, reading in asked]
+
+    def _question(self, view: View) -> Question:
+        lead = label_lead(self.fmt, view, self.reasoning)
+        if lead is None:
+            raise ValueError("reasoning stands before the label")
+        choices = self.fmt.choices(view)  # type: ignore[attr-defined]
+        return Question(prompt=self.fmt.render(view), lead=lead, choices=choices)
+
+    def _asked(self, view: View, question: Question, reading: LabelReading) -> Asked:
+        # As with slots, the likeliest label stands for the decoded one and the document ranks, but
+        # a model that would write something else counts as failed.
+        place = view.labels[0] if len(view.labels) == 1 else LABEL
+        completion = Completion(
+            text=reading.best,
+            prompt_tokens=reading.tokens,
+            seconds=reading.seconds,
+            slots={place: reading.logprobs},
+        )
+        exchange = Exchange(
+            qid=view.query.qid,
+            view=view,
+            prompt=replace(question.prompt, prefill=question.lead),
+            completion=completion,
+            outcome=label_outcome(self.fmt, view, question.lead, reading.logprobs),
+        )
+        return Asked(exchange=exchange, statuses={"ok" if reading.begins else "failed": 1})
 
 
 class SlotAsker:
@@ -201,3 +294,45 @@ class SlotAsker:
             messages=self.fmt.slot_messages(view, index),
             prefill=self.fmt.slots(view).lead + reading.best()[index],
         )
+
+
+class ScorerAsker:
+    """Takes the scores, or the order, that a scorer gives a view; nothing can be unreadable.
+
+    Args:
+        fmt: the input whose texts are read.
+        loaded: the scorer.
+    """
+
+    def __init__(self, fmt: Any, loaded: Loaded) -> None:
+        self.fmt, self.loaded = fmt, loaded
+        self.cuts = CutReport()
+
+    def ask(self, views: Sequence[View]) -> list[Asked]:
+        """One answer a view, in order; ``seconds`` is the share of the views' tokens."""
+        import torch
+
+        from rank_rl.models.loading import autocast_context, evaluating
+
+        model = self.loaded.model
+        fitted, self.cuts = fit_all(views, model.tokens, self.fmt, self.cuts)
+        started = time.perf_counter()
+        with torch.no_grad(), evaluating(model), autocast_context(self.loaded):
+            raws = model([model.encode(view) for view in fitted])
+            outcomes = [model.outcome(v, raw) for v, raw in zip(fitted, raws, strict=True)]
+        rate = (time.perf_counter() - started) / max(1, sum(raw.tokens for raw in raws))
+        return [
+            Asked(
+                exchange=Exchange(
+                    qid=view.query.qid,
+                    view=view,
+                    prompt=shown(*self.fmt.texts(view)),
+                    completion=Completion(
+                        text="", prompt_tokens=raw.tokens, seconds=rate * raw.tokens
+                    ),
+                    outcome=outcome,
+                ),
+                statuses={},
+            )
+            for view, raw, outcome in zip(fitted, raws, outcomes, strict=True)
+        ]

@@ -6,6 +6,7 @@ prompt, never on global state; a prompt that leaves no room to answer gets ``fin
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -58,6 +59,12 @@ class LocalGenerator:
         self.temperature, self.top_p, self.seed = temperature, top_p, seed
         self.batch_size = batch_size
         self.stop = STOP
+
+    def shortened(self, max_new_tokens: int) -> LocalGenerator:
+        """The same generator with shorter answers."""
+        short = copy.copy(self)
+        short.max_new_tokens = min(max_new_tokens, self.max_new_tokens)
+        return short
 
     def generate(
         self, prompts: Sequence[Prompt], *, progress: Progress | None = None

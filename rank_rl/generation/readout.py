@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args
 
+from rank_rl import formats
 from rank_rl.errors import ModelError, RecipeError
+from rank_rl.generation.reasoning import label_first
 from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import Outcome, Prompt, Scores, View
 from rank_rl.specs import Readout
@@ -30,26 +32,30 @@ Slots = dict[str, dict[str, float]]
 _FORMER: dict[str, Readout] = {"slots": "score", "text": "decoded"}
 
 
-def readout_for(fmt: Format, wanted: str = "auto", *, where: str = "readout") -> Readout:
+def readout_for(
+    fmt: Format, wanted: str = "auto", *, where: str = "readout", reasoning: str = "write"
+) -> Readout:
     """The readout of a format that a recipe or a checkpoint asks for; never ``auto``.
 
     Args:
-        fmt: the format; ``auto`` is score for label slots and decoded for written answers.
+        fmt: the format; ``auto`` is decoded for written answers and score for all others.
         wanted: a name of ``rank_rl.specs.Readout``, or ``slots`` or ``text`` of a checkpoint.
         where: the key to blame.
+        reasoning: whether it is skipped, so that the label comes at once.
 
     Raises:
         RecipeError: no such readout, or the format cannot be read that way.
     """
-    by_slots = hasattr(fmt, "slots")
+    kind = formats.kind(fmt)
+    by_slots = kind == "slots"
     if wanted == "auto":
-        return "score" if by_slots else "decoded"
+        return "decoded" if kind == "text" else "score"
     known: dict[str, Readout] = {name: name for name in get_args(Readout)} | _FORMER
     fits = {
-        "score": by_slots,
+        "score": kind != "text" or _at_once(fmt, reasoning),
         "expected": by_slots or hasattr(fmt, "slot_spans"),
         "guided": hasattr(fmt, "written") and fmt.mode == "answer",
-        "decoded": True,
+        "decoded": kind != "scorer",
     }
     allowed = ["auto", *(name for name, fit in fits.items() if fit)]
     if known.get(wanted) not in allowed:
@@ -57,8 +63,18 @@ def readout_for(fmt: Format, wanted: str = "auto", *, where: str = "readout") ->
             f"readout {wanted!r} with format {fmt.spec.name!r}",
             where=where,
             expected=f"one of {', '.join(allowed)}",
+            remedy=_SCORE_REMEDY if wanted == "score" and hasattr(fmt, "choices") else "",
         )
     return known[wanted]
+
+
+_SCORE_REMEDY = "a label behind reasoning can be read in mode answer, or with reasoning: skip"
+
+
+def _at_once(fmt: Format, reasoning: str) -> bool:
+    """Whether an answer is a label that no reasoning has to be written before."""
+    first = fmt.mode == "answer" or reasoning == "skip" or label_first(fmt)
+    return hasattr(fmt, "choices") and first
 
 
 def read_slots(loaded: Loaded, prompt: Prompt, text: str, fmt: Format, view: View) -> Slots:

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 import rank_rl
 from rank_rl.errors import ModelError
 from rank_rl.generation.readout import readout_for
+from rank_rl.generation.reasoning import check_reasoning
 from rank_rl.specs import FormatSpec, StrategySpec
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class PromptContract:
         base_model, base_revision: what the stage started from.
         recipe_hash, data: the recipe's hash and the name of the training collection.
         max_new_tokens: most tokens of an answer (text) or an explanation (slots).
+        reasoning: ``skip`` where validation let the model answer at once, else ``write``, which is
+            not written to the file.
         rank_rl_version: version that wrote the file.
         extra: anything else worth knowing (validation metric, parent stages …).
     """
@@ -55,6 +58,7 @@ class PromptContract:
     recipe_hash: str = ""
     data: str = ""
     max_new_tokens: int = 256
+    reasoning: str = "write"
     rank_rl_version: str = rank_rl.__version__
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -63,9 +67,12 @@ class PromptContract:
         """The contract of a format; ``readout`` may be ``auto``.
 
         Raises:
-            RecipeError: the format cannot be read out that way.
+            RecipeError: the format cannot be read out that way, or has no reasoning to skip.
         """
-        known["readout"] = readout_for(fmt, known.get("readout", "auto"))
+        known["reasoning"] = check_reasoning(fmt, known.get("reasoning", "write"))
+        known["readout"] = readout_for(
+            fmt, known.get("readout", "auto"), reasoning=known["reasoning"]
+        )
         return cls(format=fmt.spec, version=fmt.version, strategy=strategy, **known)
 
     @property
@@ -135,4 +142,6 @@ class PromptContract:
         content = {f.name: getattr(self, f.name) for f in fields(self)}
         content["format"] = self.format.model_dump(mode="json")
         content["strategy"] = self.strategy.model_dump(mode="json")
+        if self.reasoning == "write":  # files from before there was a choice have no such key
+            del content["reasoning"]
         return content

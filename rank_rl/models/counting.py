@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from rank_rl.errors import ModelError
 from rank_rl.models import loading, sources
+from rank_rl.models.scorers.texts import TextTokens
 from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import SlotPrompt
 
@@ -43,10 +44,12 @@ class Words:
         return shared, [self.encode(f"{body} {prompt.lead}") for body in prompt.bodies]
 
 
-def token_counter(name: str) -> tuple[Counter, str]:
+def token_counter(name: str, *, chat: bool = True, warn: bool = True) -> tuple[Counter, str]:
     """The model's tokenizer, or a count of words when it is not there; and which of them it is.
 
-    Weights are not loaded, and of a Hub model only the tokenizer is fetched.
+    Weights are not loaded, and of a Hub model only the tokenizer is fetched. Without ``chat`` it
+    counts plain texts and pairs of them, as scorers read them. ``warn`` logs why a tokenizer
+    cannot be had.
     """
     here = name.startswith("pip:") or Path(name).expanduser().exists()
     if not here and name.count("/") != 1:  # a folder that a stage before this one will write
@@ -54,10 +57,13 @@ def token_counter(name: str) -> tuple[Counter, str]:
     try:
         remote = sources.Source(name=name, path=Path(name), revision="")
         source = sources.locate(name) if here else remote
-        return ChatTokens(loading.load_tokenizer(source)), f"counted with the tokenizer of {name}"
+        tokenizer = loading.load_tokenizer(source, chat=chat)
+        tokens = ChatTokens(tokenizer) if chat else TextTokens(tokenizer)
+        return tokens, f"counted with the tokenizer of {name}"
     except ModelError as error:
-        logger.warning("no tokenizer: %s", error.line())
+        level = logging.WARNING if warn else logging.DEBUG
+        logger.log(level, "no tokenizer: %s", error.line())
         return Words(), "counted in words (tokens are more)"
 
 
-Counter: TypeAlias = ChatTokens | Words
+Counter: TypeAlias = ChatTokens | TextTokens | Words

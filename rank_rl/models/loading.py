@@ -21,7 +21,15 @@ from rank_rl.specs import LoraSpec, ModelSpec
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Loaded", "autocast_context", "cpu_has_amx", "load", "load_tokenizer", "save"]
+__all__ = [
+    "Loaded",
+    "autocast_context",
+    "cpu_has_amx",
+    "load",
+    "load_encoder",
+    "load_tokenizer",
+    "save",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +63,7 @@ def load(spec: ModelSpec, *, device: str = "auto", train: bool = False) -> Loade
     """
     source = locate(spec.name, spec.revision)
     tokenizer = load_tokenizer(source)
-    device = _device(device, train)
+    device = place(device, train)
     model = _weights(source, spec, device)
     if train:
         model = make_trainable(model, spec)
@@ -69,15 +77,15 @@ def load(spec: ModelSpec, *, device: str = "auto", train: bool = False) -> Loade
         revision=source.revision,
         path=source.adapter or source.path,
         device=device,
-        autocast=_autocast(spec, device, model),
+        autocast=autocast_of(spec, device, model),
     )
 
 
-def load_tokenizer(source: Source) -> Any:
-    """Load the tokenizer of a located model and check that it can hold a chat.
+def load_tokenizer(source: Source, *, chat: bool = True) -> Any:
+    """Load the tokenizer of a located model and, for a ``chat``, check that it can hold one.
 
     Raises:
-        ModelError: no tokenizer, no chat template, or no end-of-sequence token.
+        ModelError: no tokenizer; for a chat, no chat template or no end-of-sequence token.
     """
     from transformers import AutoTokenizer
 
@@ -88,6 +96,10 @@ def load_tokenizer(source: Source) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(str(folder))
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"tokenizer cannot be loaded: {error}", where=where) from error
+    if not chat:
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        return tokenizer
     if not tokenizer.chat_template:
         raise ModelError(
             "tokenizer has no chat template",
@@ -158,7 +170,8 @@ def cast_once(model: Any) -> Iterator[None]:
             parameter.requires_grad_(False)
 
 
-def _device(device: str, train: bool) -> str:
+def place(device: str, train: bool) -> str:
+    """The device that ``load`` puts a model on."""
     import torch
 
     if device != "auto":
@@ -176,7 +189,8 @@ def weight_dtype(spec: ModelSpec) -> torch.dtype:
     return torch.bfloat16 if gpu else torch.float32
 
 
-def _autocast(spec: ModelSpec, device: str, model: Any) -> str | None:
+def autocast_of(spec: ModelSpec, device: str, model: Any) -> str | None:
+    """Name of the dtype that a model on a device is to compute in; None for its weights' own."""
     import torch
 
     if spec.autocast != "auto":
@@ -186,14 +200,38 @@ def _autocast(spec: ModelSpec, device: str, model: Any) -> str | None:
     return "bfloat16" if on_cpu and single and cpu_has_amx() else None
 
 
-def _weights(source: Source, spec: ModelSpec, device: str) -> Any:
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
+def load_encoder(source: Source, spec: ModelSpec, device: str, *, classifier: bool = False) -> Any:
+    """The weights of an encoder, or of a decoder without its vocabulary head.
 
+    Args:
+        source: what ``locate`` found.
+        spec: for its dtype.
+        device: a torch device.
+        classifier: with the head of AutoModelForSequenceClassification.
+
+    Raises:
+        ModelError: no weights, or none of a model that transformers knows.
+    """
+    model = _weights(
+        source, spec, device, "AutoModelForSequenceClassification" if classifier else "AutoModel"
+    )
+    model.config.use_cache = False
+    if not classifier and getattr(model, "pooler", None) is not None:
+        model.pooler.requires_grad_(False)  # kept in checkpoints; scorers pool token states
+    return model
+
+
+def _weights(
+    source: Source, spec: ModelSpec, device: str, auto: str = "AutoModelForCausalLM"
+) -> Any:
+    import transformers
+    from safetensors import SafetensorError
+
+    kind = getattr(transformers, auto)
     where = f"model {source.name!r}"
     try:
         with quiet(file_bytes(source.path)):
-            model = AutoModelForCausalLM.from_pretrained(str(source.path), dtype=weight_dtype(spec))
+            model = kind.from_pretrained(str(source.path), dtype=weight_dtype(spec))
         if source.adapter is not None:
             from peft import PeftModel
 
@@ -203,15 +241,18 @@ def _weights(source: Source, spec: ModelSpec, device: str) -> Any:
         raise ModelError(f"weights cannot be loaded: {error}", where=where) from error
 
 
-def make_trainable(model: Any, spec: ModelSpec) -> Any:
-    """A model in training mode with its adapter or frozen layers, as a spec says."""
+def make_trainable(model: Any, spec: ModelSpec, task: str = "CAUSAL_LM") -> Any:
+    """A model in training mode with its adapter or frozen layers, as a spec says.
+
+    ``task`` is PEFT's task type.
+    """
     model.train()
     if spec.lora is not None:
         from peft import get_peft_model
 
-        return get_peft_model(model, lora_config(spec.lora))
+        return get_peft_model(model, lora_config(spec.lora, task))
     if spec.freeze_layers:
-        layers = getattr(model.get_decoder(), "layers", ())
+        layers = _layers(model)
         if spec.freeze_layers > len(layers):
             raise ModelError(
                 f"freeze_layers is {spec.freeze_layers}",
@@ -224,8 +265,19 @@ def make_trainable(model: Any, spec: ModelSpec) -> Any:
     return model
 
 
-def lora_config(spec: LoraSpec) -> Any:
-    """PEFT configuration of a LoRA adapter (Hu et al., 2021) for a causal language model."""
+def _layers(model: Any) -> Any:
+    """The layers of a model, lowest first; of an encoder, its module list of that length."""
+    import torch
+
+    if (layers := getattr(model.get_decoder(), "layers", None)) is not None:
+        return layers
+    count = getattr(model.config, "num_hidden_layers", None)
+    lists = (m for m in model.modules() if isinstance(m, torch.nn.ModuleList))
+    return next((found for found in lists if len(found) == count), ())
+
+
+def lora_config(spec: LoraSpec, task: str = "CAUSAL_LM") -> Any:
+    """PEFT configuration of a LoRA adapter (Hu et al., 2021); ``task`` is PEFT's task type."""
     from peft import LoraConfig
 
     return LoraConfig(
@@ -233,5 +285,7 @@ def lora_config(spec: LoraSpec) -> Any:
         lora_alpha=spec.alpha,
         lora_dropout=spec.dropout,
         target_modules=spec.target_modules,
-        task_type="CAUSAL_LM",
+        task_type=task,
+        # An encoder's pooler is not used, so an adapter of it would never be trained.
+        exclude_modules="pooler.*|.*\\.pooler\\..*" if task == "FEATURE_EXTRACTION" else None,
     )

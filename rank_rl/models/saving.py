@@ -31,15 +31,19 @@ def save(model: Any, tokenizer: Any, folder: str | Path, contract: Contract | No
     Raises:
         StorageError: the disk is full or not writable, or the folder holds something else.
     """
-    folder = Path(folder)
+    from rank_rl.models.scorers.base import Scorer, write_head
+
+    folder, scorer = Path(folder), isinstance(model, Scorer)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").is_file():
         raise StorageError("is not a checkpoint", where=str(folder), expected="an empty folder")
     with storage_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with replacing(folder) as scratch:
-            base, state = _merged(model)
+            base, state = _merged(model.encoder if scorer else model)
             with quiet(weight_bytes(base)):
                 base.save_pretrained(str(scratch), state_dict=state)
+            if scorer:
+                write_head(model, scratch)
             tokenizer.save_pretrained(str(scratch))
             if contract is not None:
                 contract.write(scratch)

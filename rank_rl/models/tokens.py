@@ -16,8 +16,8 @@ _SLOT = "RankRlContent{}OfThisChat"
 _REMEMBERED = 4096
 
 
-class ChatTokens:
-    """Token counter and encoder for one tokenizer; implements ``formats.budget.TokenCounter``."""
+class Tokens:
+    """Encoder of plain texts for one tokenizer."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
@@ -54,6 +54,10 @@ class ChatTokens:
             list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return str(text)
+
+
+class ChatTokens(Tokens):
+    """Token counter and encoder of chats; implements ``formats.budget.TokenCounter``."""
 
     def count_prompt(self, prompt: Prompt) -> int:
         """Number of tokens of a prompt with its chat template and prefill."""

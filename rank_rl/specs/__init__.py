@@ -6,12 +6,16 @@ YAML, applies ``extends`` and ``--set`` and turns a validation error into one re
 
 from __future__ import annotations
 
+from rank_rl.specs.arms import ArmSpec, ArmsSpec, ArmStagesSpec, MethodResultSpec, MethodSpec
 from rank_rl.specs.base import (
     FormatSpec,
+    FusionMethod,
+    FusionSpec,
     LoraSpec,
     ModelSpec,
     NamedSpec,
     Readout,
+    Reasoning,
     RunSpec,
     Spec,
     StrategySpec,
@@ -40,6 +44,9 @@ from rank_rl.specs.training import (
 
 __all__ = [
     "AlarmSpec",
+    "ArmSpec",
+    "ArmStagesSpec",
+    "ArmsSpec",
     "BenchSpec",
     "CurriculumSpec",
     "DataSpec",
@@ -47,11 +54,15 @@ __all__ = [
     "FilterSpec",
     "FirstStageSpec",
     "FormatSpec",
+    "FusionMethod",
+    "FusionSpec",
     "GrpoSpec",
     "ImportSpec",
     "LabelSpec",
     "LoraSpec",
     "LossSpec",
+    "MethodResultSpec",
+    "MethodSpec",
     "ModelSpec",
     "NamedSpec",
     "PassRateSpec",
@@ -60,6 +71,7 @@ __all__ = [
     "PriceSpec",
     "QuestionSpec",
     "Readout",
+    "Reasoning",
     "RecipeSpec",
     "RewardSpec",
     "RunSpec",

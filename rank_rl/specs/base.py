@@ -10,6 +10,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Readout = Literal["auto", "score", "expected", "guided", "decoded"]
+Reasoning = Literal["write", "skip"]
+FusionMethod = Literal["rrf", "min_max", "z_score"]
 
 
 class Spec(BaseModel):
@@ -91,3 +93,10 @@ class StrategySpec(NamedSpec):
     """
 
     name: str = "single"
+
+
+class FusionSpec(Spec):
+    """A ranking joined with the first stage's; ``weight`` is the reranker's share."""
+
+    method: FusionMethod = "rrf"
+    weight: float = Field(default=0.5, ge=0, le=1)

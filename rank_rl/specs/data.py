@@ -32,10 +32,16 @@ class SamplerSpec(Spec):
     with ``shuffle`` and in first-stage order without. A pool holds the ``keep_first`` best
     candidates of the first stage in any case: hard negatives, and what a prompt with ``context``
     shows when whole pools are ranked. A draw without a relevant document, or with nothing else,
-    teaches nothing: it is repeated up to ``retries`` times, then left out and counted.
+    teaches nothing, nor does one whose order shown has an nDCG@10 below ``least_ndcg`` (Rearank,
+    2025): it is repeated up to ``retries`` times, then left out and counted.
     ``negatives_per_positive`` thins out the rows of stage sft with format slots, one row a
     document: that many documents that are not relevant for each relevant one of a view (at least
     one a view); null keeps all.
+
+    ``rollout``: the views that a strategy asks when answers come from the grades (IRanker, 2025,
+    2506.21638): ``strategy`` (null: that of ``eval``) ranks a task's candidates ``per_query``
+    times, in a new order each time with ``shuffle``, a share ``noise`` of the answers being drawn
+    at random; ``views_per_rollout`` of the views are kept (null: all), repeated ones once.
 
     ``depth``: only candidates of that first-stage rank or a better one are drawn (a pool keeps its
     relevant documents in any case). ``strata``: (from, to, how many) ranks, from which a pool
@@ -47,11 +53,6 @@ class SamplerSpec(Spec):
     ``mined_share`` of them are such, the others random. Unjudged documents may be relevant: the
     ``skip_top`` best ranked ones are never negatives, nor, with ``skip_top`` or negatives that are
     not random, those with the text of a relevant document.
-
-    ``rollout``: the views that a strategy asks when answers come from the grades (IRanker, 2025,
-    2506.21638): ``strategy`` (null: that of ``eval``) ranks a task's candidates ``per_query``
-    times, in a new order each time with ``shuffle``, a share ``noise`` of the answers being drawn
-    at random; ``views_per_rollout`` of the views are kept (null: all), repeated ones once.
     """
 
     name: Literal["pool", "groups", "window", "rollout"] = "pool"
@@ -60,16 +61,29 @@ class SamplerSpec(Spec):
     keep_first: int = Field(default=0, ge=0)
     shuffle: bool = True
     retries: int = Field(default=10, ge=0)
+    least_ndcg: float = Field(default=0.0, ge=0, lt=1)
     negatives_per_positive: int | None = Field(default=None, ge=0)
+    strategy: StrategySpec | None = None
+    noise: float = Field(default=0.0, ge=0, le=1)
+    views_per_rollout: int | None = Field(default=None, ge=1)
     negatives: Literal["random", "hard", "mixed", "mined"] = "random"
     depth: int | None = Field(default=None, ge=1)
     strata: tuple[tuple[int, int, int], ...] = ()
     skip_top: int = Field(default=0, ge=0)
     refresh: int = Field(default=0, ge=0)
     mined_share: float = Field(default=1.0, gt=0, le=1)
-    strategy: StrategySpec | None = None
-    noise: float = Field(default=0.0, ge=0, le=1)
-    views_per_rollout: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _rolls_out(self) -> SamplerSpec:
+        given = {
+            "strategy": self.strategy is not None,
+            "noise": self.noise > 0,
+            "views_per_rollout": self.views_per_rollout is not None,
+        }
+        named = [key for key, is_given in given.items() if is_given]
+        if named and self.name != "rollout":
+            raise ValueError(f"{named[0]} belongs to sampler rollout, not {self.name}")
+        return self
 
     @model_validator(mode="after")
     def _belongs(self) -> SamplerSpec:
@@ -95,18 +109,6 @@ class SamplerSpec(Spec):
             last = to
         if sum(count for *_, count in self.strata) > self.size:
             raise ValueError(f"strata ask for more documents than size {self.size}")
-        return self
-
-    @model_validator(mode="after")
-    def _rolls_out(self) -> SamplerSpec:
-        given = {
-            "strategy": self.strategy is not None,
-            "noise": self.noise > 0,
-            "views_per_rollout": self.views_per_rollout is not None,
-        }
-        named = [key for key, is_given in given.items() if is_given]
-        if named and self.name != "rollout":
-            raise ValueError(f"{named[0]} belongs to sampler rollout, not {self.name}")
         return self
 
     @property
@@ -138,7 +140,8 @@ class DataSpec(Spec):
     the share of the training queries held out from training for model selection; or
     ``validation_split`` names a split.
     ``reasoning``: what stands before SFT answers in mode reason: ``annotations`` the steps that
-    people annotated, ``explicit`` a judgement of each document shown, made of the same.
+    people annotated, ``explicit`` a judgement of each document shown, made of the same, ``scored``
+    each document's first words and grade.
     ``lessons``: a file that ``rank-rl teach`` wrote; stage sft then trains on a teacher's answers
     instead of answers made of grades. ``teacher_run`` is a TREC run with a teacher's scores of
     training documents, for losses that learn from them; ``teacher_relevant`` makes its so many
@@ -157,7 +160,7 @@ class DataSpec(Spec):
     max_test: int | None = Field(default=None, ge=1)
     first_stage: FirstStageSpec = FirstStageSpec()
     sampler: SamplerSpec = SamplerSpec()
-    reasoning: Literal["annotations", "explicit", "none"] = "annotations"
+    reasoning: Literal["annotations", "explicit", "scored", "none"] = "annotations"
     lessons: str | None = None
     curriculum: CurriculumSpec | None = None
     teacher_run: str | None = None

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from rank_rl.specs.base import NamedSpec, Readout, Spec, StrategySpec
+from rank_rl.specs.base import NamedSpec, Readout, Reasoning, Spec, StrategySpec
 
 
 class RewardSpec(NamedSpec):
@@ -163,8 +163,11 @@ class EvalSpec(Spec):
     ``expected`` the expected label value, ``decoded`` the value of the label that greedy decoding
     writes (a document where it writes no label keeps its first-stage position). Format scores:
     ``decoded`` is the integers as written, ``expected`` their expectation, ``guided`` (mode
-    answer) the expectations where all but the scores is given to the model. Orders are always
-    ``decoded``. ``auto`` is score for slots and decoded otherwise.
+    answer) the expectations where all but the scores is given to the model. Formats that choose
+    among labels (choice, pair, pointwise): ``score`` is the log-probabilities of the labels in one
+    pass. Orders are always ``decoded``. ``auto`` is score for slots and decoded otherwise.
+
+    ``reasoning: skip`` lets a model that was trained to reason answer at once (TFRank, 2025).
 
     After ``patience`` validations in a row that are not better than the best by ``min_gain``
     training ends.
@@ -172,6 +175,7 @@ class EvalSpec(Spec):
 
     strategy: StrategySpec = StrategySpec()
     readout: Readout = "auto"
+    reasoning: Reasoning = "write"
     metric: str = "ndcg@10"
     every: int = Field(default=0, ge=0, description="steps between validations; 0: at the end")
     patience: int = Field(default=0, ge=0, description="validations without a gain; 0: any number")

@@ -75,7 +75,7 @@ def write(
     """
     teach = spec.teach or TeachSpec()
     out = Path(spec.run.output_dir)
-    fmt = formats.make(spec.format)
+    fmt = formats.make_written(spec.format, where="format.name")
     records, unfit = _records(made.judged.kept, fmt, requests.tokens)
     report = _report(made, spec, info, requests) | {"not_in_student_format": unfit}
     lesson_files.write(out / "lessons.jsonl", records)

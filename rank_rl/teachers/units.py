@@ -50,7 +50,7 @@ class Question:
         """
         return cls(
             spec=spec,
-            fmt=formats.make(spec.format),
+            fmt=formats.make_written(spec.format, where="teach.questions"),
             strategy=strategies.make(spec.strategy, seed=seed),
         )
 

@@ -85,7 +85,8 @@ class RerankCallback(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
-        if hasattr(stage.fmt, "slots"):
+        # Label log-probabilities are read in packed passes, as label slots are.
+        if hasattr(stage.fmt, "slots") or stage.spec.eval.readout == "score":
             choose(stage.loaded.model)  # checked before a trainer wraps it in autocast
         self.trainer: Trainer | None = None
         self.name = stage.spec.eval.metric
@@ -232,6 +233,7 @@ class RerankCallback(TrainerCallback):  # type: ignore[misc]
                 strategy=strategies.make(spec.eval.strategy, seed=spec.run.seed),
                 max_new_tokens=spec.eval.max_new_tokens,
                 readout=spec.eval.readout,
+                reasoning=spec.eval.reasoning,
             )
             found = reranker.rank_tasks(mine, progress=progress) if mine else []
         if share > 1:

@@ -25,9 +25,11 @@ from rank_rl.data.lessons import lesson_file
 from rank_rl.errors import DataError, RankRLError, StorageError
 from rank_rl.formats.budget import CutReport, fit
 from rank_rl.generation.readout import check_readout, readout_for
+from rank_rl.generation.reasoning import check_reasoning
 from rank_rl.hub.contract import PromptContract
 from rank_rl.models import loading
 from rank_rl.models.quiet import quiet, weight_bytes
+from rank_rl.models.scorers.loading import load_for
 from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import RankingTask, View, numbered
 from rank_rl.specs import ModelSpec, RecipeSpec
@@ -75,7 +77,7 @@ class Stage:
     collection: data.Collection
     fmt: Format
     loaded: loading.Loaded
-    tokens: ChatTokens
+    tokens: Any  # ChatTokens, or TextTokens of a scorer
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -109,7 +111,13 @@ def begin(name: str, spec: RecipeSpec, info: Mapping[str, Any]) -> Stage:
     with saving(out_dir):
         out_dir.mkdir(parents=True, exist_ok=True)
     fmt = formats.make(spec.format)
-    readout = readout_for(fmt, spec.eval.readout, where="eval.readout")
+    if name != "score":
+        fmt = formats.make_written(spec.format, where="format.name")
+    scorer = formats.kind(fmt) == "scorer"
+    check_reasoning(fmt, spec.eval.reasoning, where="eval.reasoning")
+    readout = readout_for(
+        fmt, spec.eval.readout, where="eval.readout", reasoning=spec.eval.reasoning
+    )
     collection = data.load(spec.data, seed=spec.run.seed)
     if not collection.train and not (name == "sft" and spec.data.lessons):
         raise DataError(
@@ -119,8 +127,8 @@ def begin(name: str, spec: RecipeSpec, info: Mapping[str, Any]) -> Stage:
             "or give judgements for training such as qrels/train.tsv",
         )
     set_seed(spec.run.seed)  # adapters are initialised from torch's global generator
-    loaded = loading.load(trainable(spec.model), train=True)
-    tokens = ChatTokens(loaded.tokenizer)
+    loaded = load_for(fmt, trainable(spec.model), train=True)
+    tokens = loaded.model.tokens if scorer else ChatTokens(loaded.tokenizer)
     for first in (*collection.train, *collection.validation, *collection.test)[:1]:
         check_readout(fmt, readout, tokens, numbered(first.query, first.candidates))
     return Stage(
@@ -223,6 +231,8 @@ def twin(model: Any, state: Mapping[str, Any], spec: ModelSpec) -> Any:
     """
     import torch
 
+    if hasattr(model, "encoder_twin"):
+        return model.encoder_twin(state, spec)
     adapted = hasattr(model, "get_base_model")
     base = model.get_base_model() if adapted else model
     with torch.device("meta"):
@@ -261,6 +271,7 @@ def contract(stage: Stage, **extra: Any) -> PromptContract:
         stage.fmt,
         spec.eval.strategy,
         readout=spec.eval.readout,
+        reasoning=spec.eval.reasoning,
         stage=stage.name,
         base_model=stage.loaded.name,
         base_revision=stage.loaded.revision,

@@ -1,9 +1,10 @@
-"""Stage ``score``: a packed warm-up that teaches a decoder to rank by its label slots.
+"""Stage ``score``: ranking losses for models that score, and a packed warm-up for decoders.
 
-Query once, documents as segments of one sequence, a score from the label logits at the end of each
-segment; supervised by the ``losses`` of the recipe. Relevance is learned many times faster from
-label logits than from generated labels (the order of ProRank's two stages, 2506.03487, turned
-round). Needs a format with label slots.
+Formats of ``formats.INPUTS`` train a scorer (cross-encoder, embedding, pair scorer). With format
+slots a decoder learns to rank by its label slots: query once, documents as segments of one
+sequence, a score from the label logits at the end of each segment. Both are supervised by the
+``losses`` of the recipe. Relevance is learned many times faster from label logits than from
+generated labels (the order of ProRank's two stages, 2506.03487, turned round).
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rank_rl import losses, strategies
+from rank_rl import formats, losses, strategies
 from rank_rl.records import RankingTask
 from rank_rl.rerank import Reranker
 from rank_rl.specs import LossSpec, RecipeSpec, StrategySpec
@@ -33,6 +35,14 @@ if TYPE_CHECKING:
 
     from rank_rl.losses.group import ScoredGroup
 
+SCORER_DEFAULTS: dict[str, Any] = {
+    "per_device_train_batch_size": 8,
+    "learning_rate": 5e-5,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 5,
+    "remove_unused_columns": False,
+    "save_steps": 50,
+}
 DEFAULT_LOSSES = (LossSpec(name="bce"), LossSpec(name="listnet", weight=0.3))
 
 
@@ -49,6 +59,9 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         RankRLError: whatever of recipe, data, model or disk is wrong.
     """
+    fmt = formats.make(spec.format)
+    if formats.kind(fmt) == "scorer":
+        return train_scorer(spec, info)
     slot_format(spec, "score")
     return train_slots("score", spec, info, supervised(spec.losses or DEFAULT_LOSSES))
 
@@ -65,6 +78,28 @@ def supervised(specs: Sequence[LossSpec]) -> Objective:
         return torch.stack([total(group) for group in groups]).mean(), {}
 
     return objective
+
+
+def train_scorer(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
+    """Train the scorer that reads the recipe's input; see ``run``."""
+    from transformers import TrainingArguments
+
+    from rank_rl.training import scorer_trainer
+
+    objective = supervised(spec.losses or DEFAULT_LOSSES)  # wrong names before anything is loaded
+    stage = common.begin("score", spec, info)
+    args = common.hf_arguments(spec, TrainingArguments, stage.out_dir, **SCORER_DEFAULTS)
+    data, report = scorer_trainer.examples(stage)
+    validator = RerankCallback(stage)
+    checkpoint = common.resume_point(stage.out_dir, spec, stage.identity())
+    trainer = scorer_trainer.ScorerTrainer(
+        stage,
+        objective,
+        args=args,
+        train_dataset=data,
+        callbacks=[validator, LogCallback(stage.out_dir)],
+    )
+    return _fit(trainer, stage, validator, checkpoint, report)
 
 
 def train_slots(
@@ -107,14 +142,25 @@ def train_slots(
         train_dataset=data,
         callbacks=[validator, LogCallback(stage.out_dir), *callbacks],
     )
+    return _fit(trainer, stage, validator, checkpoint, report)
+
+
+def _fit(
+    trainer: Any,
+    stage: common.Stage,
+    validator: RerankCallback,
+    checkpoint: Path | None,
+    views: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Train from the start or a checkpoint, mine where it is asked for, save, and summarise."""
     validator.trainer = trainer
-    mining.attach(trainer, stage, partial(slot_scores, trainer, stage))
+    mining.attach(trainer, stage, partial(scores, trainer, stage))
     trained = common.train(trainer, stage, checkpoint)
-    metrics = {"train": dict(trained), "views": report, **validator.summary()}
+    metrics = {"train": dict(trained), "views": views, **validator.summary()}
     return common.finish(trainer, stage, metrics=metrics, best=validator.best)
 
 
-def slot_scores(
+def scores(
     trainer: Any, stage: common.Stage, tasks: Sequence[RankingTask]
 ) -> list[dict[str, float]]:
     """Scores of all candidates of ``tasks`` by the model as it is, by docid.

@@ -54,7 +54,7 @@ class SlotBatch:
 
 # (groups, examples, step) -> loss and what to log beside it.
 Objective: TypeAlias = Callable[
-    [Sequence[ScoredGroup], Sequence[SlotExample], int], tuple["torch.Tensor", Mapping[str, float]]
+    [Sequence[ScoredGroup], Sequence[Any], int], tuple["torch.Tensor", Mapping[str, float]]
 ]
 
 

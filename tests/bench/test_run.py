@@ -338,6 +338,7 @@ def interval(mean: float) -> dict[str, float]:
 
 def test_the_table_shows_intervals_marks_failures_and_costs():
     costs = {"prompt_tokens": 812.4, "completion_tokens": 31.6, "calls": 2.0, "seconds": 0.314}
+    costs["depth"] = 1.5
     common = {"failure_rate": None, "explanations": {}, "costs": {}, "setting": {}, "kind": "run"}
     systems = [
         {"name": "bm25", **common, "metrics": {"map": interval(0.3), "mrr": interval(0.4)}},
@@ -379,6 +380,7 @@ def test_the_table_shows_intervals_marks_failures_and_costs():
         "tokens in / query": "812",
         "tokens out / query": "32",
         "calls / query": "2.0",
+        "depth": "1.5",
         "s / query": "0.31",
     }
     assert [line.partition(";")[0] for line in tables.legend(result)] == ["a: bm25", "b: base"]

@@ -115,3 +115,18 @@ def test_the_order_shown_does_not_reveal_the_grades() -> None:
         )
         total = sum(places.values())
         assert abs(before - total / 2) < 5 * (total / 4) ** 0.5
+
+
+def test_sets_shown_in_a_bad_order_are_left_out() -> None:
+    given = task({"d3": 1}, count=20)
+    spec = SamplerSpec(name="groups", size=20, per_query=40, retries=0)
+    views, _ = sample_views(given, spec, seed=0)
+    places = [v.docids.index("d3") for v in views]
+    assert min(places) < 10 <= max(places)
+    # nDCG@10 is 0 below the tenth place and at least 0.28 above it.
+    asked = spec.model_copy(update={"least_ndcg": 0.1})
+    kept, report = sample_views(given, asked, seed=0)
+    assert [v.docids for v in kept] == [v.docids for v in views if v.docids.index("d3") < 10]
+    assert report.dropped == sum(place >= 10 for place in places)
+    again, report = sample_views(given, asked.model_copy(update={"retries": 50}), seed=0)
+    assert len(again) == 40 and not report.dropped and report.redrawn

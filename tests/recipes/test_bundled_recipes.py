@@ -1,4 +1,4 @@
-"""Every YAML under recipes/ is a recipe or a pipeline whose names all resolve."""
+"""Every YAML under recipes/ is a recipe, a pipeline, arms or a method whose names all resolve."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import inspect
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from rank_rl import formats, registry, rewards, strategies
-from rank_rl.cli import pipeline
+from rank_rl.bench import methods, tables
+from rank_rl.cli import arm_plan, pipeline
+from rank_rl.cli.app import app
+from rank_rl.cli.check import stage_of
 from rank_rl.data import SOURCES
-from rank_rl.recipe import load
-from rank_rl.specs import TeachSpec
+from rank_rl.recipe import load, load_beside
+from rank_rl.specs import MethodSpec, TeachSpec
 from rank_rl.teachers import asking, filters, labels
 from rank_rl.teachers.imports import IMPORTS
 from rank_rl.teachers.query_format import query_questions
@@ -22,7 +26,11 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "recipes").rglob("*.yaml"))
 PIPELINES = [path for path in FILES if path.name == "pipeline.yaml"]
 # A file that others extend may leave sections out; its name begins with an underscore.
-RECIPES = [path for path in FILES if path.name != "pipeline.yaml" and path.name[0] != "_"]
+OTHERS = ("pipeline.yaml", "arms.yaml", "method.yaml")
+RECIPES = [path for path in FILES if path.name not in OTHERS and path.name[0] != "_"]
+ARMS = [path for path in FILES if path.name == "arms.yaml"]
+METHODS = [path for path in FILES if path.name == "method.yaml"]
+AT_SCALE = [path for path in RECIPES if path.stem == "paper" or path.stem.endswith("_paper")]
 
 
 def name(path: Path) -> str:
@@ -76,3 +84,46 @@ def test_pipeline_resolves(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             check_training(
                 step.stage, spec.training, policy=spec.grpo.policy, where=step.recipe.path
             )
+
+
+@pytest.mark.parametrize("path", ARMS, ids=name)
+def test_arms_resolve(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    found = arm_plan.load(path)
+    for step in found.steps[:-1]:
+        spec = step.recipe.spec
+        check_training(step.stage, spec.training, policy=spec.grpo.policy, where=step.recipe.path)
+
+
+@pytest.mark.parametrize("path", METHODS, ids=name)
+def test_files_of_a_method(path: Path) -> None:
+    spec, _ = load_beside(MethodSpec, path, path.name)
+    for stage in methods.stages_of(spec, path.parent):
+        assert (path.parent / stage.recipe).is_file(), stage.recipe
+    assert spec.paper_recipe, "the paper's own scale is named"
+    for recipe in spec.paper_recipe:
+        assert path.parent / recipe in AT_SCALE, recipe
+    assert (path.parent / "README.md").is_file()
+    for result in spec.results:
+        assert (path.parent / result.file).resolve().parent == ROOT / "results", result.file
+
+
+@pytest.mark.parametrize("path", AT_SCALE, ids=name)
+def test_recipe_at_the_scale_of_a_paper_can_be_checked_anywhere(path: Path) -> None:
+    result = CliRunner().invoke(app, ["check", str(path), "--stand-in", "--no-measure"])
+    assert result.exit_code == 0, result.output
+    stage = stage_of(path)
+    assert stage is not None, "named after a recipe of the folder's pipeline"
+    assert f"arguments fit the {stage} stage" in result.output
+    assert "its ideal answer" in result.output or "one lesson" in result.output
+
+
+def test_the_table_of_methods_is_made_of_their_folders() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    _, start, rest = text.partition("<!-- methods -->\n")
+    body, end, _ = rest.partition("<!-- /methods -->")
+    assert start and end
+    assert body == methods.block(ROOT / "README.md"), "stale: make docs-tables"
+    for path in METHODS:
+        assert f"]({path.parent.relative_to(ROOT).as_posix()})" in body
+    assert tables._METHODS.search(text)

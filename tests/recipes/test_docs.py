@@ -54,6 +54,7 @@ SECTIONS = {
     "StrategySpec": "`eval.strategy`",
     "BenchSpec": "`bench`",
     "SystemSpec": "`bench.systems`",
+    "FusionSpec": "`bench.systems.fusion`",
     "TeachSpec": "`teach`",
     "TeacherSpec": "`teach.teachers`",
     "PriceSpec": "`teach.teachers.price`",
@@ -64,6 +65,11 @@ SECTIONS = {
     "SynthesisSpec": "`teach.synthesis`",
     "PipelineSpec": "`pipeline.yaml`",
     "PipelineStage": "`stages` of a pipeline",
+    "ArmsSpec": "`arms.yaml`",
+    "ArmStagesSpec": "`stages` of arms",
+    "ArmSpec": "`arms` of arms",
+    "MethodSpec": "`method.yaml`",
+    "MethodResultSpec": "`results` of a method",
 }
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 Rows = dict[str, list[str]]

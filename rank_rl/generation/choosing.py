@@ -1,0 +1,241 @@
+"""Labels of a text answer read as probabilities: one pass, nothing is generated.
+
+Where an answer is one label of those allowed (the best of several documents, the better of two, a
+grade), the model's log-probability of every label says more than the one it would write (Zhuang et
+al., 2024, arXiv 2310.09497, score setwise and pairwise prompts so; the same, 2023, arXiv
+2310.14122, graded ones). Contract: log-probabilities are those of the label's tokens behind the
+prompt, exactly, however many tokens a label takes and whatever labels share; what a label means is
+told by the format's own ``parse``. A label that is the beginning of another one counts where the
+other one is not written.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from rank_rl.errors import ModelError
+from rank_rl.formats.base import Format, finish
+from rank_rl.models.packed import label_weights
+from rank_rl.models.packed_attention import choose, slot_logits
+from rank_rl.models.packing import pack
+from rank_rl.models.tokens import ChatTokens
+from rank_rl.records import Outcome, Pick, Prompt, Scores, View
+from rank_rl.strategies.base import votes
+
+if TYPE_CHECKING:
+    import torch
+
+    from rank_rl.models.loading import Loaded
+
+BATCH_TOKENS = 4000
+TokenPath: TypeAlias = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A chat, what the assistant's turn already says, and the labels that may follow."""
+
+    prompt: Prompt
+    lead: str
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelReading:
+    """What a model says of the labels of one question.
+
+    Attributes:
+        logprobs: log-probability of each label under the whole vocabulary.
+        begins: whether the likeliest next token is the beginning of a label.
+        tokens: tokens that the pass computed for the question.
+        seconds: its share of the pass.
+    """
+
+    logprobs: Mapping[str, float]
+    begins: bool
+    tokens: int
+    seconds: float
+
+    @property
+    def best(self) -> str:
+        """The likeliest label."""
+        return max(self.logprobs, key=self.logprobs.__getitem__)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Trie:
+    """The labels of a question as token paths behind ``stem``.
+
+    ``nodes`` are the places where a next token decides, by their path; the first is the root.
+    ``first`` holds the tokens that may come next there.
+    """
+
+    stem: list[int]
+    paths: tuple[TokenPath, ...]
+    first: frozenset[int]
+    nodes: dict[TokenPath, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for path in self.paths:
+            for length in range(len(path)):
+                self.nodes.setdefault(path[:length], len(self.nodes))
+        for path in self.paths:  # a label that another one begins with: does that one go on?
+            if any(other[: len(path)] == path and other != path for other in self.paths):
+                self.nodes.setdefault(path, len(self.nodes))
+
+    @property
+    def segments(self) -> list[list[int]]:
+        """What is read behind the stem's tokens but the last, one row a node."""
+        return [[self.stem[-1], *path] for path in self.nodes]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that a pass computes."""
+        return len(self.stem) - 1 + sum(map(len, self.segments))
+
+    def logprobs(self, rows: torch.Tensor) -> list[float]:
+        """Log-probability of each label from (nodes, V) log-probabilities of the next token."""
+        found = []
+        for path in self.paths:
+            total = sum(float(rows[self.nodes[path[:i]], t]) for i, t in enumerate(path))
+            if path in self.nodes:
+                longer = {p[len(path)] for p in self.paths if p[: len(path)] == path and p != path}
+                left = 1.0 - sum(math.exp(float(rows[self.nodes[path], t])) for t in longer)
+                total += math.log(left) if left > 0 else -math.inf
+            found.append(total)
+        return found
+
+
+def ask_labels(
+    loaded: Loaded, questions: Sequence[Question], *, batch_tokens: int = BATCH_TOKENS
+) -> list[LabelReading]:
+    """Read the labels of questions in packed passes, each prompt once.
+
+    Args:
+        loaded: a model whose attention is plainly causal.
+        questions: prompts of any lengths with any labels.
+        batch_tokens: about how many tokens one pass holds; a question is never divided.
+
+    Raises:
+        ModelError: the model cannot be read in packed passes, or a prompt is too long for it.
+    """
+    import torch
+
+    from rank_rl.models.loading import autocast_context, evaluating
+
+    model = loaded.model
+    tokens = ChatTokens(loaded.tokenizer)
+    try:
+        attention = choose(model)
+    except ModelError as error:
+        raise ModelError(
+            "labels cannot be read in one pass",
+            where=f"model {loaded.name!r}",
+            expected="plain causal attention",
+            remedy="use readout decoded",
+        ) from error
+    readings: list[LabelReading] = []
+    with torch.no_grad(), evaluating(model), autocast_context(loaded):
+        for tries in _batches([_trie(tokens, q) for q in questions], batch_tokens):
+            started = time.perf_counter()
+            batch = pack([(t.stem[:-1], t.segments) for t in tries]).to(model.device)
+            rows = slot_logits(model, batch, attention).log_softmax(-1).cpu()
+            rate = (time.perf_counter() - started) / sum(t.tokens for t in tries)
+            parts = rows.split([len(t.nodes) for t in tries])
+            for trie, part in zip(tries, parts, strict=True):
+                choices = questions[len(readings)].choices
+                readings.append(_reading(trie, part, choices, rate))
+    return readings
+
+
+def _reading(trie: _Trie, rows: torch.Tensor, choices: Sequence[str], rate: float) -> LabelReading:
+    return LabelReading(
+        logprobs=dict(zip(choices, trie.logprobs(rows), strict=True)),
+        begins=int(rows[0].argmax()) in trie.first,
+        tokens=trie.tokens,
+        seconds=rate * trie.tokens,
+    )
+
+
+def _trie(tokens: ChatTokens, question: Question) -> _Trie:
+    """The labels as the tokenizer writes them behind the lead.
+
+    A tokenizer may join the lead's last characters with the label's first ones (``>[``). Then the
+    stem ends before, and the joined tokens are part of the label's path, as in any answer that the
+    model was trained on.
+    """
+    starts = [question.lead, *(question.lead + choice for choice in question.choices)]
+    rows = tokens.encode_prompts([replace(question.prompt, prefill=start) for start in starts])
+    first, last = min(rows), max(rows)
+    limit = min(map(len, rows))
+    shared = next((i for i in range(limit) if first[i] != last[i]), limit)
+    shared = min(shared, len(rows[0]), *(len(row) - 1 for row in rows[1:]))
+    paths = tuple(tuple(row[shared:]) for row in rows[1:])
+    begins = {path[0] for path in paths} | set(rows[0][shared : shared + 1])
+    return _Trie(stem=rows[0][:shared], paths=paths, first=frozenset(begins))
+
+
+def _batches(tries: Sequence[_Trie], batch_tokens: int) -> Iterator[list[_Trie]]:
+    """Consecutive questions, as many as fit ``batch_tokens``."""
+    held: list[_Trie] = []
+    for trie in tries:
+        if held and sum(t.tokens for t in held) + trie.tokens > batch_tokens:
+            yield held
+            held = []
+        held.append(trie)
+    if held:
+        yield held
+
+
+def label_outcome(fmt: Format, view: View, lead: str, logprobs: Mapping[str, float]) -> Outcome:
+    """Scores of the documents shown from the log-probabilities of the labels.
+
+    Where a label picks one of the documents: its log-probability, negated where it picks the worst.
+    Where it grades one document: the log-probabilities weighted by what the labels are worth,
+    centred, so that two labels give log p(yes) - log p(no). Where it prefers one of two: the
+    probability of either under the labels alone, a tie shared.
+
+    A label that the format cannot read says nothing; without any that it can the outcome failed.
+    """
+    end = "</answer>" if "<answer>" in lead else ""
+    said = {choice: fmt.parse(choice + end, view, prefill=lead).answer for choice in logprobs}
+    read = {choice: answer for choice, answer in said.items() if answer is not None}
+    picks = {c: a for c, a in read.items() if isinstance(a, Pick)}
+    if picks:
+        values = {a.docid: -logprobs[c] if a.worst else logprobs[c] for c, a in picks.items()}
+    elif read and len(view.docids) == 1:
+        worth = [_worth(answer, view.docids[0]) for answer in read.values()]
+        known = [logprobs[choice] for choice in read]
+        weights = label_weights(worth)
+        values = {view.docids[0]: sum(w * lp for w, lp in zip(weights, known, strict=True) if w)}
+    else:
+        values = _shares(
+            view, {c: Outcome(status="ok", answer=a) for c, a in read.items()}, logprobs
+        )
+    return finish(Scores(values=values) if values else None, () if values else ("no_label",))
+
+
+def _worth(answer: object, docid: str) -> float:
+    return float(answer.values.get(docid, 0.0)) if isinstance(answer, Scores) else 0.0
+
+
+def _shares(
+    view: View, said: Mapping[str, Outcome], logprobs: Mapping[str, float]
+) -> dict[str, float]:
+    """Votes of every label, weighted by its probability among the labels."""
+    top = max((logprobs[c] for c in said), default=-math.inf)
+    if top == -math.inf:
+        return {}
+    weights = {c: math.exp(logprobs[c] - top) for c in said}
+    total = sum(weights.values())
+    values = dict.fromkeys(view.docids, 0.0)
+    for choice, outcome in said.items():
+        cast = votes(outcome, view) or {}
+        level = len(set(cast.values())) < 2
+        for docid, share in cast.items():
+            values[docid] += (0.5 if level else share) * weights[choice] / total
+    return values

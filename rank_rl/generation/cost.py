@@ -1,0 +1,116 @@
+"""What ranking will cost, before it starts, and what it has cost: one count for all who ask.
+
+Calls and depth come from running the strategy with a stand-in for the model (``drive.count``),
+prompt tokens from prompts of a sample, rendered within their budget and counted by the tokenizer.
+Answers and explanations that the model writes are not foreseen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from rank_rl.formats.base import Format
+from rank_rl.formats.budget import fit
+from rank_rl.records import RankingTask, View
+from rank_rl.strategies import Strategy, drive
+from rank_rl.strategies.oracle import copy
+
+TASKS, VIEWS = 12, 24  # of a sample
+
+
+class Spent(Protocol):
+    """What one query has cost."""
+
+    @property
+    def calls(self) -> int: ...
+    @property
+    def depth(self) -> int: ...
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def completion_tokens(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What ranking a number of queries takes.
+
+    Attributes:
+        queries: how many.
+        calls: views asked, over all queries.
+        depth: most rounds of a query that have to wait for one another.
+        documents: documents shown, over all calls.
+        prompt_tokens: tokens that the model reads, estimated from a sample.
+        exact: whether calls, depth and documents do not depend on the answers.
+    """
+
+    queries: int
+    calls: int
+    depth: int
+    documents: int
+    prompt_tokens: int
+    exact: bool
+
+    def line(self) -> str:
+        """All of it in one line."""
+        about = "" if self.exact else "about "
+        return (
+            f"{self.queries} queries: {about}{self.calls:,} calls showing {self.documents:,} "
+            f"documents, depth {about}{self.depth}, about {self.prompt_tokens:,} prompt tokens"
+        )
+
+
+def foresee(tasks: Sequence[RankingTask], strategy: Strategy, fmt: Format, tokens: Any) -> Cost:
+    """Count what ranking ``tasks`` takes.
+
+    Args:
+        tasks: what is to be ranked.
+        strategy: which views are asked.
+        fmt: what a prompt shows.
+        tokens: the tokenizer that counts (``ChatTokens``, or ``Words`` where there is none yet).
+
+    Raises:
+        RankRLError: a prompt of the sample cannot be rendered or is too long.
+    """
+    count = drive.count(tasks, strategy)
+    views = sample_views(tasks, strategy)
+    read = sum(prompt_tokens(fit(view, tokens, fmt=fmt)[0], fmt, tokens) for view in views)
+    return Cost(
+        queries=len(tasks),
+        calls=count.calls,
+        depth=count.depth,
+        documents=count.documents,
+        prompt_tokens=round(read / max(1, len(views)) * count.calls),
+        exact=count.exact,
+    )
+
+
+def sample_views(tasks: Sequence[RankingTask], strategy: Strategy) -> list[View]:
+    """Views that the strategy asks about the first tasks, from its first to its last rounds."""
+    results = drive.run(tasks[:TASKS], strategy, lambda vs: [copy(v, "scores") for v in vs])
+    views = [view for result in results for view, _ in result.outcomes]
+    step = max(1, len(views) // VIEWS)
+    return views[::step][:VIEWS]
+
+
+def prompt_tokens(view: View, fmt: Format, tokens: Any, *, alone: bool = False) -> int:
+    """Tokens that a model reads for a view: one packed pass over label slots, else all prompts."""
+    if alone or not hasattr(fmt, "slots"):
+        return sum(tokens.count_prompt(prompt) for prompt in fmt.prompts(view))
+    prefix, segments = tokens.encode_slots(fmt.slots(view))
+    return len(prefix) + sum(map(len, segments))
+
+
+def spent_line(results: Sequence[Spent]) -> str:
+    """What ranked queries have cost, in one line."""
+    calls, depth = sum(r.calls for r in results), max((r.depth for r in results), default=0)
+    read, written = sum(r.prompt_tokens for r in results), sum(r.completion_tokens for r in results)
+    seconds = sum(r.seconds for r in results)
+    return (
+        f"{len(results)} queries took {calls:,} calls, depth {depth}, {read:,} prompt tokens, "
+        f"{written:,} new ones, {seconds:.1f} s"
+    )

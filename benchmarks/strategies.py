@@ -30,7 +30,13 @@ from rank_rl.specs import FormatSpec, RecipeSpec, StrategySpec
 
 ROOT = Path(__file__).parent.parent
 METRIC = "ndcg@10"
-SCORING = ("slots", "scores", "pointwise")  # formats that by_score can compare across views
+SCORING = (
+    "slots",
+    "scores",
+    "pointwise",
+    "cross_encoder",
+    "embedding",
+)  # formats that by_score can compare across views
 HEAD = """# What each strategy costs and gives
 
 Written by `benchmarks/strategies.py` from `results/strategies.json`. Everything is measured in one
@@ -216,7 +222,7 @@ def recipe(args: argparse.Namespace, main_format: FormatSpec, asked: Sequence[Ro
     for row in asked:
         fmt = own_format(row, main_format)
         systems.append({
-            "name": row.name, "kind": "slots" if fmt.name == "slots" else "text",
+            "name": row.name, "kind": formats.kind(formats.make(fmt)),
             "model": args.model, "format": fmt.model_dump(),
             "strategy": {"name": row.strategy, "params": dict(row.params)},
             "readout": args.readout if row.format is None else row.readout,

@@ -12,8 +12,7 @@ import difflib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from rank_rl import data
 from rank_rl.bench import stats, tables
 from rank_rl.bench.fused import Entry, entries, row_names
 from rank_rl.bench.measures import Judgements, PerQuery, measure
+from rank_rl.bench.progress import bar
 from rank_rl.bench.setting import Models
 from rank_rl.bench.systems import Paths, SystemRun, check, compute
 from rank_rl.data import Collection
@@ -62,7 +62,7 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     found: list[Entry] = []
     values: dict[str, PerQuery] = {}
     for system in bench.systems:
-        with _bar(system.name) as progress:
+        with bar(system.name) as progress:
             done = compute(system, spec, collection, models, out_dir, progress)
         for entry in entries(system, done, collection.test, out_dir):
             found.append(entry)
@@ -241,24 +241,3 @@ def _compare(
         "high": difference.high,
         "p": stats.randomisation_test(a, b, samples=samples, seed=seed),
     }
-
-
-@contextmanager
-def _bar(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar with an estimate, shown from the first report on."""
-    from tqdm import tqdm
-
-    bar: Any = None
-
-    def report(done: int, total: int) -> None:
-        nonlocal bar
-        if bar is None:
-            bar = tqdm(desc=name, unit="view", mininterval=1.0)
-        bar.total = total
-        bar.update(done - bar.n)
-
-    try:
-        yield report
-    finally:
-        if bar is not None:
-            bar.close()

@@ -140,11 +140,21 @@ def _reasoning(
     return check_reasoning(formats.make(chosen), system.reasoning or known, where=where)
 
 
+def saved_format(model: str) -> FormatSpec | None:
+    """The format saved with a checkpoint; None for a model without a contract."""
+    contract = _saved(model)
+    return contract.format if contract else None
+
+
 def _contract(system: SystemSpec) -> PromptContract | None:
     """The contract saved with a system's checkpoint, if it has one."""
-    if system.model is None or system.model.startswith("pip:"):
+    return _saved(system.model) if system.model else None
+
+
+def _saved(model: str) -> PromptContract | None:
+    if model.startswith("pip:"):
         return None
-    source = locate(system.model)
+    source = locate(model)
     folder = source.adapter or source.path
     return PromptContract.read(folder) if (folder / FILE).is_file() else None
 

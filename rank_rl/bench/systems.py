@@ -136,7 +136,6 @@ def _ask(
     progress: Progress | None,
 ) -> tuple[SystemRun, list[str]]:
     from rank_rl.generation.local import LocalGenerator
-    from rank_rl.models.scorers.loading import tokens_of
     from rank_rl.rerank import Reranker
 
     if system.model is None:
@@ -156,8 +155,8 @@ def _ask(
             batch_size=spec.bench.batch_size if spec.bench else 32,
         ),
     )
-    tokens = tokens_of(loaded)
-    log.info("%s: %s", system.name, foresee(tasks, reranker.strategy, fmt, tokens).line())
+    foreseen = foresee(tasks, reranker.strategy, fmt, reranker.asker.tokens)
+    log.info("%s: %s", system.name, foreseen.line())
     results = reranker.rank_tasks(tasks, explain=system.explain, progress=progress)
     log.info("%s: %s", system.name, spent_line(results))
     statuses: Counter[str] = Counter()

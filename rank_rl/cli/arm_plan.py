@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rank_rl import formats
 from rank_rl import recipe as recipes
 from rank_rl.cli.pipeline import Pipeline, Step, beside, check_launch, find_launch, for_stage
 from rank_rl.errors import RecipeError
@@ -180,7 +181,7 @@ def _arm_rows(finals: Mapping[str, Step], systems: Sequence[dict[str, Any]]) -> 
 
 
 def _kind(spec: RecipeSpec) -> str:
-    return "slots" if spec.format.name == "slots" else "text"
+    return formats.kind(formats.make(spec.format))
 
 
 def _bases(

@@ -96,7 +96,7 @@ def _training(loaded: Recipe, stage: str | None) -> None:
         check_training(stage, training, policy=loaded.spec.grpo.policy, where=loaded.path)
         check_signals(stage, loaded.spec)
         line(f"training: {len(training)} arguments fit the {stage} stage")
-    elif stage not in ("bench", "teach"):
+    elif stage not in ("bench", "rank", "teach"):
         raise RecipeError(f"no stage {stage!r}", where="--stage", expected=", ".join(STAGES))
 
 

@@ -221,9 +221,8 @@ def _rerank_run(
     from rank_rl.bench.traces import trace
     from rank_rl.data.files import write_lines
     from rank_rl.generation.cost import foresee
-    from rank_rl.models.scorers.loading import tokens_of
 
-    tokens = tokens_of(reranker.loaded)
+    tokens = reranker.asker.tokens
     typer.echo(foresee(tasks, reranker.strategy, reranker.fmt, tokens).line(), err=True)
     results: list[TaskResult] = []
     for start in track(range(0, len(tasks), 16), "reranking", console=Console(stderr=True)):

@@ -1,4 +1,4 @@
-"""The commands ``score``, ``sft``, ``grpo`` and ``bench``: one stage of one recipe.
+"""The commands ``rank``, ``score``, ``sft``, ``grpo`` and ``bench``: one stage of one recipe.
 
 They load the recipe, write provenance, call the stage, and leave ``done.json`` with the recipe's
 hash in its output folder; ``rank-rl run`` reads that mark. Only the main process speaks.
@@ -20,6 +20,7 @@ from rank_rl.cli.process import PARENT, die_with_parent
 from rank_rl.cli.show import show_summary
 
 STAGES = {
+    "rank": "Rank a split with a model: scores for another one to learn from.",
     "score": "Teach the student to score: packed label logits (warm-up stage).",
     "sft": "Fine-tune the student on ideal answers (TRL SFT).",
     "grpo": "Refine the student with ranking rewards (GRPO, generated or packed groups).",
@@ -57,7 +58,7 @@ def execute(stage: str, path: Path, overrides: list[str]) -> dict[str, Any]:
     set_up_logging()
     recipe = recipes.load(path, overrides)
     out_dir = Path(recipe.spec.run.output_dir)
-    if stage != "bench":
+    if stage not in ("bench", "rank"):
         training = recipe.spec.training
         check_training(stage, training, policy=recipe.spec.grpo.policy, where=str(path))
     if main_process():
@@ -78,6 +79,10 @@ def _function(stage: str) -> Callable[[Any, Mapping[str, Any]], dict[str, Any]]:
         from rank_rl.bench.run import run
 
         return run
+    if stage == "rank":
+        from rank_rl.bench.rank import run as rank
+
+        return rank
     from rank_rl import training
 
     return training.stage(stage)

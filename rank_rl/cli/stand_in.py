@@ -48,10 +48,10 @@ def stand_in(spec: RecipeSpec) -> StandIn:
 
     data, said = _data(spec.data, spec.run.seed)
     chat = formats.kind(formats.make(spec.format)) != "scorer"
-    counter = token_counter(spec.model.name, warn=False, chat=chat)
+    counter = token_counter(spec.model.name, chat=chat, warn=False)
     here = not isinstance(counter[0], Words)
     if not here:
-        name = tokenizer_for(spec)
+        name = TOKENIZER if chat else ENCODER  # a scorer reads texts, not chats
         counter = token_counter(name, chat=chat)
         said.append(
             f"{spec.model.name} is not here: tokens are counted with the tokenizer of {name}, "
@@ -65,13 +65,6 @@ def stand_in(spec: RecipeSpec) -> StandIn:
     )
 
 
-def tokenizer_for(spec: RecipeSpec) -> str:
-    """The package whose tokenizer counts: an encoder's where the format gives texts, not chats."""
-    from rank_rl import formats
-
-    return ENCODER if formats.kind(formats.make(spec.format)) == "scorer" else TOKENIZER
-
-
 def _data(spec: DataSpec, seed: int) -> tuple[DataSpec, list[str]]:
     """The data section without files that are missing, and a line for each."""
     said: list[str] = []
@@ -81,6 +74,8 @@ def _data(spec: DataSpec, seed: int) -> tuple[DataSpec, list[str]]:
         file = key not in _NOT_FILES and DataSpec.model_fields[key].get_default() is None
         if file and isinstance(value, str) and _missing(value):
             update[key] = None
+            if key == "teacher_run":
+                update["teacher_relevant"] = None  # grades made of its scores
             said.append(f"{value} is not here: data.{key} is left out")
     spec = spec.model_copy(update=update)
     absent = [name for name in _files(spec) if _missing(name)]

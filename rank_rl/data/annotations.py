@@ -121,12 +121,25 @@ def told(task: RankingTask, view: View, style: str) -> str:
     Args:
         task: its annotations and grades.
         view: what is shown.
-        style: ``annotations`` the steps, ``explicit`` every document, ``none`` nothing.
+        style: ``annotations`` the steps, ``explicit`` every document, ``scored`` every document
+            quoted with its grade, ``none`` nothing.
     """
+    if style == "scored":
+        return _scored(view, task.grades or {})
     known = reasoning(task)
     if style == "explicit":
         return known.each(view, task.grades or {})
     return known.text(view) if style == "annotations" else ""
+
+
+def _scored(view: View, grades: Grades) -> str:
+    """First words and grade of every document, in the spelling of format scores with ``quote``."""
+    graded = view.grades(grades)
+    told = (
+        f'"[{label}] {c.quote(QUOTED_WORDS)}": {graded[c.docid]}'
+        for label, c in zip(view.labels, view.candidates, strict=True)
+    )
+    return "{" + ", ".join(told) + "}"
 
 
 def _from_hops(task: RankingTask, decomposition: str) -> Reasoning:

@@ -60,6 +60,7 @@ class Asker(Protocol):
 
     fmt: Format
     cuts: CutReport
+    tokens: Any
 
     def ask(self, views: Sequence[View]) -> list[Asked]:
         """One answer a view, in order."""
@@ -237,6 +238,7 @@ class SlotAsker:
         self, fmt: SlotFormat, scorer: PackedScorer, *, readout: Readout = "score"
     ) -> None:
         self.fmt, self.scorer, self.readout = fmt, scorer, readout
+        self.tokens = scorer.tokens
         self.cuts = CutReport()
 
     def ask(self, views: Sequence[View]) -> list[Asked]:
@@ -306,6 +308,7 @@ class ScorerAsker:
 
     def __init__(self, fmt: Any, loaded: Loaded) -> None:
         self.fmt, self.loaded = fmt, loaded
+        self.tokens = loaded.model.tokens
         self.cuts = CutReport()
 
     def ask(self, views: Sequence[View]) -> list[Asked]:

@@ -7,6 +7,7 @@ Answers and explanations that the model writes are not foreseen.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,7 +18,8 @@ from rank_rl.records import RankingTask, View
 from rank_rl.strategies import Strategy, drive
 from rank_rl.strategies.oracle import copy
 
-TASKS, VIEWS = 12, 24  # of a sample
+TASKS, VIEWS = 12, 24  # of a sample of prompts
+COUNTED = 50  # queries that a strategy is tried on where its cost depends on the answers
 
 
 class Spent(Protocol):
@@ -76,7 +78,7 @@ def foresee(tasks: Sequence[RankingTask], strategy: Strategy, fmt: Format, token
     Raises:
         RankRLError: a prompt of the sample cannot be rendered or is too long.
     """
-    count = drive.count(tasks, strategy)
+    count = _count(tasks, strategy)
     views = sample_views(tasks, strategy)
     read = sum(prompt_tokens(fit(view, tokens, fmt=fmt)[0], fmt, tokens) for view in views)
     return Cost(
@@ -86,6 +88,30 @@ def foresee(tasks: Sequence[RankingTask], strategy: Strategy, fmt: Format, token
         documents=count.documents,
         prompt_tokens=round(read / max(1, len(views)) * count.calls),
         exact=count.exact,
+    )
+
+
+def _count(tasks: Sequence[RankingTask], strategy: Strategy) -> drive.Count:
+    """``drive.count`` without running the strategy for each of thousands of queries.
+
+    Where costs do not depend on the answers, queries with as many candidates cost the same; else
+    they are estimated from some of the queries.
+    """
+    if getattr(strategy, "fixed_cost", False):
+        sizes = Counter(len(task.candidates) for task in tasks)
+        first = {len(task.candidates): task for task in reversed(tasks)}
+        counted = [(times, drive.count([first[n]], strategy)) for n, times in sizes.items()]
+        exact = True
+    else:
+        some = tasks[:: max(1, len(tasks) // COUNTED)][:COUNTED]
+        counted = [(1, drive.count([task], strategy)) for task in some]
+        exact = False
+    scale = len(tasks) / max(1, sum(times for times, _ in counted))
+    return drive.Count(
+        calls=round(scale * sum(times * c.calls for times, c in counted)),
+        depth=max((c.depth for _, c in counted), default=0),
+        documents=round(scale * sum(times * c.documents for times, c in counted)),
+        exact=exact,
     )
 
 

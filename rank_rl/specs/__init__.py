@@ -20,7 +20,7 @@ from rank_rl.specs.base import (
     Spec,
     StrategySpec,
 )
-from rank_rl.specs.bench import BenchSpec, SystemSpec
+from rank_rl.specs.bench import BenchSpec, RankSpec, SystemSpec
 from rank_rl.specs.data import CurriculumSpec, DataSpec, FirstStageSpec, SamplerSpec
 from rank_rl.specs.recipe import PipelineSpec, PipelineStage, RecipeSpec
 from rank_rl.specs.teach import (
@@ -48,6 +48,7 @@ __all__ = [
     "ArmStagesSpec",
     "ArmsSpec",
     "BenchSpec",
+    "RankSpec",
     "CurriculumSpec",
     "DataSpec",
     "EvalSpec",

@@ -72,3 +72,15 @@ class BenchSpec(Spec):
     steps: list[tuple[str, str]] = []
     samples: int = Field(default=10000, ge=100)
     batch_size: int = Field(default=32, ge=1)
+
+
+class RankSpec(Spec):
+    """What ``rank-rl rank`` ranks: a split of the collection, with ``model`` and its format.
+
+    ``strategy``: null is the one saved with the checkpoint, else by_score (slots, scorers) or
+    ``eval.strategy``. The run that it writes serves as ``data.teacher_run``.
+    """
+
+    split: Literal["train", "validation", "test"] = "train"
+    strategy: StrategySpec | None = None
+    readout: Readout = "auto"

@@ -140,7 +140,8 @@ class DataSpec(Spec):
     the share of the training queries held out from training for model selection; or
     ``validation_split`` names a split.
     ``reasoning``: what stands before SFT answers in mode reason: ``annotations`` the steps that
-    people annotated, ``explicit`` a judgement of each document shown, made of the same.
+    people annotated, ``explicit`` a judgement of each document shown, made of the same, ``scored``
+    each document's first words and grade.
     ``lessons``: a file that ``rank-rl teach`` wrote; stage sft then trains on a teacher's answers
     instead of answers made of grades. ``teacher_run`` is a TREC run with a teacher's scores of
     training documents, for losses that learn from them; ``teacher_relevant`` makes its so many
@@ -159,7 +160,7 @@ class DataSpec(Spec):
     max_test: int | None = Field(default=None, ge=1)
     first_stage: FirstStageSpec = FirstStageSpec()
     sampler: SamplerSpec = SamplerSpec()
-    reasoning: Literal["annotations", "explicit", "none"] = "annotations"
+    reasoning: Literal["annotations", "explicit", "scored", "none"] = "annotations"
     lessons: str | None = None
     curriculum: CurriculumSpec | None = None
     teacher_run: str | None = None

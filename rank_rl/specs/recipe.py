@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from rank_rl.specs.base import FormatSpec, ModelSpec, RunSpec, Spec
-from rank_rl.specs.bench import BenchSpec
+from rank_rl.specs.bench import BenchSpec, RankSpec
 from rank_rl.specs.data import DataSpec
 from rank_rl.specs.teach import TeachSpec
 from rank_rl.specs.training import EvalSpec, GrpoSpec, LossSpec, RewardSpec
@@ -30,6 +30,7 @@ class RecipeSpec(Spec):
     training: dict[str, Any] = Field(default_factory=dict)
     eval: EvalSpec = EvalSpec()
     bench: BenchSpec | None = None
+    rank: RankSpec | None = None
     teach: TeachSpec | None = None
 
     @model_validator(mode="after")
@@ -68,7 +69,7 @@ class PipelineSpec(Spec):
 class PipelineStage(Spec):
     """One stage: its name and its recipe file, beside the pipeline."""
 
-    stage: Literal["teach", "score", "sft", "grpo", "bench"]
+    stage: Literal["teach", "rank", "score", "sft", "grpo", "bench"]
     recipe: str
 
 

@@ -106,7 +106,7 @@ def mark_finished(out_dir: Path) -> None:
 
 
 def _fingerprint(spec: RecipeSpec, identity: Mapping[str, Any], *, free: bool) -> str:
-    left_out: dict[str, Any] = {"run": True, "bench": True}
+    left_out: dict[str, Any] = {"run": True, "bench": True, "rank": True}
     if not free:
         left_out |= {"eval": True, "grpo": {"alarm", "log_completions"}}
     content = spec.model_dump(mode="json", exclude=left_out)

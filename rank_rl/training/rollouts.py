@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from rank_rl import seeds, strategies
-from rank_rl.data.sampling import SampleReport, sample_views, teaches
+from rank_rl.data.sampling import SampleReport, sample_views, teaches, within
 from rank_rl.records import Answer, Grades, Order, Outcome, Pick, RankingTask, Scores, View
 from rank_rl.rewards.baselines import answer_kind
 from rank_rl.specs import RecipeSpec
@@ -76,11 +76,12 @@ def draw_all(
 def _asked(task: RankingTask, spec: RecipeSpec, fmt: Format, number: int) -> list[View]:
     """The views of one roll-out, in the order asked."""
     names = (task.query.qid, number)
-    rolled = task
+    candidates = within(task, spec.data.sampler)
+    if not candidates:
+        return []
     if spec.data.sampler.shuffle:
-        candidates = list(task.candidates)
         seeds.rng(spec.run.seed, "rollout order", *names).shuffle(candidates)
-        rolled = replace(task, candidates=tuple(candidates))
+    rolled = replace(task, candidates=tuple(candidates))
     strategy = strategies.make(
         spec.data.sampler.strategy or spec.eval.strategy,
         seed=seeds.derive(spec.run.seed, "rollout strategy", *names),

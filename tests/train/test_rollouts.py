@@ -169,6 +169,12 @@ def test_the_strategy_is_that_of_inference_unless_another_is_named() -> None:
     assert {len(v.docids) for v in drawn(task_of(6, d2=1), named)[0]} == {6}
 
 
+def test_only_candidates_down_to_the_depth_are_ranked() -> None:
+    task = task_of(8, d2=1, d7=1)
+    views, _ = drawn(task, spec_of(WORST, {**ELIMINATE, "depth": 4}))
+    assert set().union(*(v.docids for v in views)) == {"d1", "d2", "d3", "d4"}
+
+
 def test_other_samplers_draw_as_before() -> None:
     tasks = [task_of(6, f"q{i}", d2=1) for i in range(3)]
     spec = spec_of({"name": "permutation"}, {"name": "pool", "size": 4, "per_query": 2})
@@ -182,6 +188,7 @@ def test_other_samplers_draw_as_before() -> None:
         ({"name": "pool", "noise": 0.1}, "noise belongs to sampler rollout, not pool"),
         ({"name": "groups", "strategy": {"name": "single"}}, "strategy belongs to sampler rollout"),
         ({"views_per_rollout": 1}, "views_per_rollout belongs to sampler rollout"),
+        ({"name": "rollout", "strata": [[1, 2, 1]]}, "strata belong to samplers pool and groups"),
         ({"name": "rollout", "noise": 1.5}, "less than or equal to 1"),
     ],
 )

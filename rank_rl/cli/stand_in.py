@@ -46,11 +46,12 @@ def stand_in(spec: RecipeSpec) -> StandIn:
     from rank_rl.models.counting import Words, token_counter
 
     data, said = _data(spec.data, spec.run.seed)
-    counter = token_counter(spec.model.name, warn=False)
+    chat = not _reads_texts(spec)
+    counter = token_counter(spec.model.name, chat=chat, warn=False)
     here = not isinstance(counter[0], Words)
     if not here:
         name = tokenizer_for(spec)
-        counter = token_counter(name)
+        counter = token_counter(name, chat=chat)
         said.append(
             f"{spec.model.name} is not here: tokens are counted with the tokenizer of {name}, "
             "memory and time are not estimated"
@@ -65,9 +66,13 @@ def stand_in(spec: RecipeSpec) -> StandIn:
 
 def tokenizer_for(spec: RecipeSpec) -> str:
     """The package whose tokenizer counts: an encoder's where the format gives texts, not chats."""
+    return ENCODER if _reads_texts(spec) else TOKENIZER
+
+
+def _reads_texts(spec: RecipeSpec) -> bool:
     from rank_rl import formats
 
-    return ENCODER if hasattr(formats.make(spec.format), "texts") else TOKENIZER
+    return hasattr(formats.make(spec.format), "texts")
 
 
 def _data(spec: DataSpec, seed: int) -> tuple[DataSpec, list[str]]:

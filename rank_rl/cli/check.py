@@ -182,6 +182,7 @@ def _prompt(
 ) -> None:
     """Show one prompt with its ideal answer, and what four answers to it earn."""
     from rank_rl.data import annotations
+    from rank_rl.formats.base import picks_worst
     from rank_rl.formats.budget import fit
 
     task = next(t for t in tasks if t.query.qid == view.query.qid)
@@ -197,7 +198,7 @@ def _prompt(
         known = annotations.reasoning(task)
         reasoning = "\n".join(known.note(docid) for docid in view.docids)
     else:
-        reasoning = annotations.told(task, view, style)
+        reasoning = annotations.told(task, view, style, worst=picks_worst(fmt))
     ideal = fmt.ideal(view, task.grades or {}, reasoning)
     heading("its ideal answer" + (", one line a document" if hasattr(fmt, "slots") else ""))
     line(ideal)

@@ -115,7 +115,7 @@ def reasoning(task: RankingTask) -> Reasoning:
     return Reasoning()
 
 
-def told(task: RankingTask, view: View, style: str) -> str:
+def told(task: RankingTask, view: View, style: str, *, worst: bool = False) -> str:
     """Reasoning before the answer of a whole view.
 
     Args:
@@ -123,22 +123,27 @@ def told(task: RankingTask, view: View, style: str) -> str:
         view: what is shown.
         style: ``annotations`` the steps, ``explicit`` every document, ``scored`` every document
             quoted with its grade, ``none`` nothing.
+        worst: the answer will name a document that is not relevant.
     """
     if style == "scored":
-        return _scored(view, task.grades or {})
+        return _scored(view, task.grades or {}, worst)
     known = reasoning(task)
     if style == "explicit":
         return known.each(view, task.grades or {})
     return known.text(view) if style == "annotations" else ""
 
 
-def _scored(view: View, grades: Grades) -> str:
-    """First words and grade of every document, in the spelling of format scores with ``quote``."""
-    graded = view.grades(grades)
-    told = (
-        f'"[{label}] {c.quote(QUOTED_WORDS)}": {graded[c.docid]}'
-        for label, c in zip(view.labels, view.candidates, strict=True)
-    )
+def _scored(view: View, grades: Grades, worst: bool) -> str:
+    """First words and grade of every document, as format scores with ``quote`` writes them.
+
+    The label is repeated behind the grade where the answer may name the document: a model of 135M
+    parameters learned to pick what it had just written, not to look a score's label up.
+    """
+    graded, told = view.grades(grades), []
+    for label, candidate in zip(view.labels, view.candidates, strict=True):
+        grade = graded[candidate.docid]
+        named = f" [{label}]" if (grade == 0) == worst else ""
+        told.append(f'"[{label}] {candidate.quote(QUOTED_WORDS)}": {grade}{named}')
     return "{" + ", ".join(told) + "}"
 
 

@@ -15,6 +15,7 @@ from rank_rl import seeds
 from rank_rl.data.annotations import Reasoning, told
 from rank_rl.data.lessons import Lesson, as_grades, target, view_columns
 from rank_rl.errors import DataError
+from rank_rl.formats.base import picks_worst
 from rank_rl.records import Candidate, Grades, Message, Order, Pick, Query, RankingTask, View
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def sft_rows(
     """
     rows = group_rows(task, views, fmt)
     for row, view in zip(rows, views, strict=True):
-        text = told(task, view, style) if fmt.mode == "reason" else ""
+        text = told(task, view, style, worst=picks_worst(fmt)) if fmt.mode == "reason" else ""
         row["completion"] = _assistant(fmt.ideal(view, _grades(task), text), row["prefill"])
     return rows
 

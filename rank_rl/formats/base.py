@@ -163,6 +163,11 @@ def reads_first_stage(fmt: Format) -> bool:
     return fmt.spec.first_stage_hint != "none" or bool(fmt.spec.params.get("context"))
 
 
+def picks_worst(fmt: Format) -> bool:
+    """Whether an answer of the format names the worst document."""
+    return bool(getattr(fmt, "worst", False))
+
+
 def document(
     words: Wording, spec: FormatSpec, view: View, index: int, *, shape: str = "document"
 ) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rank_rl.data import annotations as annotated
 from rank_rl.data.files import json_lines
 from rank_rl.errors import DataError
+from rank_rl.formats.base import picks_worst
 from rank_rl.generation.calls import CallError, Reply, Sampling
 from rank_rl.records import Completion, Prompt, RankingTask, View
 
@@ -58,7 +59,8 @@ class Oracle:
             if len(view.docids) == 1:
                 text = annotated.reasoning(task).note(view.docids[0])
             else:
-                text = annotated.told(task, view, self.reasoning)
+                worst = picks_worst(fmt)
+                text = annotated.told(task, view, self.reasoning, worst=worst)
         answer = fmt.ideal(view, task.grades, text).removeprefix(prompt.prefill)
         self._answers[_name(prompt)] = answer
         return answer

@@ -20,6 +20,7 @@ from rank_rl.data import rows
 from rank_rl.data.annotations import told
 from rank_rl.data.curriculum import check_order
 from rank_rl.errors import ModelError, RecipeError
+from rank_rl.formats.base import picks_worst
 from rank_rl.generation.local import STOP, ends
 from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import Prompt, RankingTask, View
@@ -232,7 +233,9 @@ def prompt_text(tokens: ChatTokens, prompt: Prompt) -> tuple[str, int]:
 def _answer_tokens(stage: common.Stage, task: RankingTask, view: View, prompt: Prompt) -> int:
     """Tokens of the ideal answer of a view, with its end."""
     style = stage.spec.data.reasoning if stage.fmt.mode == "reason" else "none"
-    answer = stage.fmt.ideal(view, task.grades or {}, told(task, view, style))
+    answer = stage.fmt.ideal(
+        view, task.grades or {}, told(task, view, style, worst=picks_worst(stage.fmt))
+    )
     return len(stage.tokens.encode(answer.removeprefix(prompt.prefill))) + 1
 
 

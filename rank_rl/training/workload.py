@@ -171,13 +171,14 @@ def arguments(stage: str, spec: RecipeSpec, ideal: Sequence[int]) -> Any:
 def ideal_tokens(spec: RecipeSpec, fmt: Format, pairs: Pairs, tokens: ChatTokens) -> list[int]:
     """Tokens of the ideal answer of each view, with its end; none for label slots."""
     from rank_rl.data.annotations import told
+    from rank_rl.formats.base import picks_worst
 
     if hasattr(fmt, "slots"):
         return []
     style = spec.data.reasoning if fmt.mode == "reason" else "none"
     found = []
     for task, view in pairs:
-        answer = fmt.ideal(view, task.grades or {}, told(task, view, style))
+        answer = fmt.ideal(view, task.grades or {}, told(task, view, style, worst=picks_worst(fmt)))
         found.append(len(tokens.encode(answer.removeprefix(fmt.render(view).prefill))) + 1)
     return found
 

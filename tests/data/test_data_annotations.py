@@ -224,3 +224,17 @@ def test_explicit_reasoning_judges_every_document_in_shown_order() -> None:
     assert annotations.told(made, view, "none") == ""
     bare = task({}, {"ward": 2}, WARD, ASH)
     assert annotations.told(bare, numbered(bare.query, bare.candidates), "explicit") == ""
+
+
+def test_scored_reasoning_repeats_the_labels_that_an_answer_may_name():
+    query = Query(qid="q", text="why?")
+    shown = (
+        Candidate(docid="a", text="stars make light", rank=1),
+        Candidate(docid="b", text="cats sleep", rank=2),
+    )
+    one = RankingTask(query=query, candidates=shown, grades={"a": 2})
+    view = numbered(query, shown[::-1])
+    best = annotations.told(one, view, "scored")
+    assert best == '{"[1] cats sleep": 0, "[2] stars make light": 2 [2]}'
+    worst = annotations.told(one, view, "scored", worst=True)
+    assert worst == '{"[1] cats sleep": 0 [1], "[2] stars make light": 2}'

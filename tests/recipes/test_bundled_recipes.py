@@ -28,6 +28,8 @@ PIPELINES = [path for path in FILES if path.name == "pipeline.yaml"]
 # A file that others extend may leave sections out; its name begins with an underscore.
 OTHERS = ("pipeline.yaml", "arms.yaml", "method.yaml")
 RECIPES = [path for path in FILES if path.name not in OTHERS and path.name[0] != "_"]
+# Words of prompts, which recipes name as ``format.wording``.
+RECIPES = [path for path in RECIPES if path.parent.name != "wording"]
 ARMS = [path for path in FILES if path.name == "arms.yaml"]
 METHODS = [path for path in FILES if path.name == "method.yaml"]
 AT_SCALE = [path for path in RECIPES if path.stem == "paper" or path.stem.endswith("_paper")]

@@ -54,6 +54,7 @@ SECTIONS = {
     "StrategySpec": "`eval.strategy`",
     "BenchSpec": "`bench`",
     "SystemSpec": "`bench.systems`",
+    "RankSpec": "`rank`",
     "FusionSpec": "`bench.systems.fusion`",
     "TeachSpec": "`teach`",
     "TeacherSpec": "`teach.teachers`",

@@ -8,6 +8,7 @@ measures nothing.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,9 +17,11 @@ from typing import Any
 from rank_rl import data, formats
 from rank_rl.bench.progress import bar
 from rank_rl.bench.setting import Models, saved_format
-from rank_rl.bench.systems import check, compute
+from rank_rl.bench.systems import Paths, SystemRun, check, compute
 from rank_rl.data import trec
+from rank_rl.data.files import lines
 from rank_rl.errors import DataError, RecipeError
+from rank_rl.records import Ranking
 from rank_rl.specs import RecipeSpec, SystemSpec
 
 NAME = "teacher"
@@ -27,9 +30,10 @@ NAME = "teacher"
 def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     """Rank the queries of ``rank.split`` with ``model`` and write their scores as a TREC run.
 
-    The format is the checkpoint's own, else the recipe's. Scores are the model's where its
-    strategy gives any; else the place counted from the end. Other processes than the first do
-    nothing.
+    The format is the checkpoint's own, else the recipe's. The run holds the model's scores, or,
+    where its strategy gives an order only, places counted from the end. Queries of which nothing
+    could be read, or whose ranking lacks the scores that the others have, are left out and
+    counted: first-stage order is no teacher's opinion. Other processes than the first do nothing.
 
     Raises:
         RankRLError: recipe, data, model or disk is wrong; a finished run is kept.
@@ -44,7 +48,9 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
         raise DataError(f"no {spec.rank.split} queries", where=f"data source {spec.data.source!r}")
     # What the benchmark ranks is called test; here it is another split.
     asked = dataclasses.replace(collection, test=tasks)
-    fmt = saved_format(spec.model.name) or spec.format
+    models = Models(spec)
+    saved = saved_format(spec.model.name, models)
+    fmt = saved or spec.format
     system = SystemSpec(
         name=NAME,
         kind=formats.kind(formats.make(fmt)),
@@ -52,18 +58,39 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
         format=fmt,
         strategy=spec.rank.strategy,
         readout=spec.rank.readout,
+        reasoning=spec.rank.reasoning,
+        max_new_tokens=None if saved else spec.eval.max_new_tokens,
     )
-    models = Models(spec)
-    check(system, spec, models, tasks[0])
+    try:
+        check(system, spec, models, tasks[0])
+    except RecipeError as error:
+        raise RecipeError(error.what, where="rank.readout", expected=error.expected) from error
     out_dir = Path(spec.run.output_dir)
     with bar(spec.rank.split) as progress:
         found = compute(system, spec, asked, models, out_dir, progress)
     path = out_dir / f"{spec.rank.split}.trec"
-    trec.write_run(path, found.rankings[0].values(), "rank_rl.rank", scores=True)
+    said = _said(found, Paths.of(out_dir, NAME).exchanges)
+    if not said:
+        raise DataError(
+            f"none of {len(tasks)} queries has an answer that could be read", where=str(out_dir)
+        )
+    trec.write_run(path, said, "rank_rl.rank", scores=True)
     return {
         "stage": "rank",
-        "queries": len(tasks),
+        "queries": len(said),
+        "left_out": len(tasks) - len(said),
         "run": str(path),
         "failed": found.statuses.get("failed", 0),
         "asked": sum(found.statuses.values()),
     }
+
+
+def _said(found: SystemRun, exchanges: Path) -> list[Ranking]:
+    """The rankings that say what the model thinks."""
+    rankings = list(found.rankings[0].values())
+    scored = [ranking for ranking in rankings if ranking.scores]
+    if scored:
+        return scored
+    records = (json.loads(line) for _, line in lines(exchanges))
+    read = {r["qid"] for r in records if "outcome" in r and r["outcome"]["status"] != "failed"}
+    return [ranking for ranking in rankings if ranking.qid in read]

@@ -41,14 +41,14 @@ class Models:
 
     def revision(self, name: str) -> str:
         """What pins the content of a model (downloads or converts it if needed)."""
-        return locate(name, self._revision(name)).revision
+        return locate(name, self.pinned(name)).revision
 
     def tokens(self, name: str) -> ChatTokens:
         """The tokenizer of a model, without its weights."""
         from rank_rl.models.loading import load_tokenizer
         from rank_rl.models.tokens import ChatTokens
 
-        return ChatTokens(load_tokenizer(locate(name, self._revision(name))))
+        return ChatTokens(load_tokenizer(locate(name, self.pinned(name))))
 
     def load(self, name: str, fmt: Format) -> Loaded:
         """Load a model as the recipe's model section says, in the form that a format asks."""
@@ -58,12 +58,13 @@ class Models:
         form = fmt.spec.model_dump_json() if formats.kind(fmt) == "scorer" else ""
         if self._last is None or self._last[0] != (name, form):
             self._last = None
-            update = {"name": name, "revision": self._revision(name), "lora": None}
+            update = {"name": name, "revision": self.pinned(name), "lora": None}
             spec = self.spec.model.model_copy(update=update)
             self._last = (name, form), load_for(fmt, spec)
         return self._last[1]
 
-    def _revision(self, name: str) -> str | None:
+    def pinned(self, name: str) -> str | None:
+        """The revision that the recipe asks of a model."""
         return self.spec.model.revision if name == self.spec.model.name else None
 
 
@@ -89,7 +90,7 @@ def setting(system: SystemSpec, spec: RecipeSpec) -> Setting:
         RecipeError: no format fits, or it cannot be read out as asked for.
         ModelError: the checkpoint's wording is not the installed one.
     """
-    contract = _contract(system)
+    contract = _contract(system, spec)
     from_checkpoint = [contract.format] if contract else []
     known = [system.format] if system.format else [*from_checkpoint, spec.format]
     fitting = [f for f in known if formats.kind(formats.make(f)) == system.kind]
@@ -140,21 +141,23 @@ def _reasoning(
     return check_reasoning(formats.make(chosen), system.reasoning or known, where=where)
 
 
-def saved_format(model: str) -> FormatSpec | None:
+def saved_format(model: str, models: Models) -> FormatSpec | None:
     """The format saved with a checkpoint; None for a model without a contract."""
-    contract = _saved(model)
+    contract = _saved(model, models.pinned(model))
     return contract.format if contract else None
 
 
-def _contract(system: SystemSpec) -> PromptContract | None:
+def _contract(system: SystemSpec, spec: RecipeSpec) -> PromptContract | None:
     """The contract saved with a system's checkpoint, if it has one."""
-    return _saved(system.model) if system.model else None
+    if not system.model:
+        return None
+    return _saved(system.model, spec.model.revision if system.model == spec.model.name else None)
 
 
-def _saved(model: str) -> PromptContract | None:
+def _saved(model: str, revision: str | None) -> PromptContract | None:
     if model.startswith("pip:"):
         return None
-    source = locate(model)
+    source = locate(model, revision)
     folder = source.adapter or source.path
     return PromptContract.read(folder) if (folder / FILE).is_file() else None
 

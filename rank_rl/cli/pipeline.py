@@ -28,7 +28,7 @@ from rank_rl.cli.stages import DONE
 from rank_rl.errors import RecipeError
 from rank_rl.specs import PipelineSpec
 
-_FOR_STAGE = re.compile(r"(teach|score|sft|grpo|bench):(.*)", re.DOTALL)
+_FOR_STAGE = re.compile(r"(teach|rank|score|sft|grpo|bench):(.*)", re.DOTALL)
 _HEARTBEAT_S = 2.0
 
 
@@ -62,8 +62,8 @@ class Step:
     def is_done(self) -> bool:
         """Whether the outputs of exactly this recipe are complete and still there."""
         same = provenance.read_json(self.out_dir / DONE).get("hash") == self.recipe.hash
-        checkpoint = self.summary().get("checkpoint")
-        return same and (not checkpoint or os.path.exists(checkpoint))
+        left = [self.summary().get(key) for key in ("checkpoint", "run")]
+        return same and all(os.path.exists(path) for path in left if path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

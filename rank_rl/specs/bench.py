@@ -78,9 +78,11 @@ class RankSpec(Spec):
     """What ``rank-rl rank`` ranks: a split of the collection, with ``model`` and its format.
 
     ``strategy``: null is the one saved with the checkpoint, else by_score (slots, scorers) or
-    ``eval.strategy``. The run that it writes serves as ``data.teacher_run``.
+    ``eval.strategy``; ``reasoning``: null is the checkpoint's or ``eval.reasoning``. The run that
+    it writes serves as ``data.teacher_run``.
     """
 
     split: Literal["train", "validation", "test"] = "train"
     strategy: StrategySpec | None = None
     readout: Readout = "auto"
+    reasoning: Reasoning | None = None

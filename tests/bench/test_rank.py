@@ -11,7 +11,7 @@ from small_recipes import content, write_tasks
 from rank_rl import data
 from rank_rl.bench import rank
 from rank_rl.data import trec
-from rank_rl.errors import RecipeError
+from rank_rl.errors import DataError, RecipeError
 from rank_rl.specs import RecipeSpec
 
 
@@ -53,6 +53,17 @@ def test_a_finished_run_is_not_asked_again(recipe: dict[str, Any], tmp_path: Pat
     exchanges.unlink()  # written whenever the model is asked
     assert Path(run(recipe)["run"]).read_text(encoding="utf-8") == first
     assert not exchanges.exists()
+
+
+def test_what_could_not_be_read_teaches_nothing(recipe: dict[str, Any]) -> None:
+    written = {**recipe, "format": {"name": "permutation", "doc_tokens": 16}}
+    with pytest.raises(DataError, match="none of 8 queries has an answer that could be read"):
+        run({**written, "eval": {"max_new_tokens": 4}})
+
+
+def test_a_wrong_readout_is_blamed_where_it_stands(recipe: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match="rank.readout"):
+        run({**recipe, "rank": {"readout": "guided"}})
 
 
 def test_what_cannot_be_ranked_is_said(recipe: dict[str, Any]) -> None:

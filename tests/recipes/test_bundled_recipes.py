@@ -28,8 +28,6 @@ PIPELINES = [path for path in FILES if path.name == "pipeline.yaml"]
 # A file that others extend may leave sections out; its name begins with an underscore.
 OTHERS = ("pipeline.yaml", "arms.yaml", "method.yaml")
 RECIPES = [path for path in FILES if path.name not in OTHERS and path.name[0] != "_"]
-# Words of prompts, which recipes name as ``format.wording``.
-RECIPES = [path for path in RECIPES if path.parent.name != "wording"]
 ARMS = [path for path in FILES if path.name == "arms.yaml"]
 METHODS = [path for path in FILES if path.name == "method.yaml"]
 AT_SCALE = [path for path in RECIPES if path.stem == "paper" or path.stem.endswith("_paper")]
@@ -82,6 +80,8 @@ def test_pipeline_resolves(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             assert spec.bench is not None
         elif step.stage == "teach":
             assert spec.teach is not None
+        elif step.stage == "rank":
+            assert spec.rank is not None
         else:
             check_training(
                 step.stage, spec.training, policy=spec.grpo.policy, where=step.recipe.path

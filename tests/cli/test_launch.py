@@ -75,7 +75,7 @@ def test_bad_input_is_found_before_anything_is_launched(folder: Path) -> None:
 def test_a_stage_or_launcher_that_was_killed_is_named(
     status: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    step = SimpleNamespace(stage="sft")
+    step = SimpleNamespace(stage="sft", title="sft")
     with pytest.raises(typer.Exit) as stop:
         _stop_on(status, step)
     assert stop.value.exit_code == 137

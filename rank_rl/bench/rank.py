@@ -19,9 +19,23 @@ from rank_rl.bench.setting import Models, saved_format
 from rank_rl.bench.systems import check, compute
 from rank_rl.data import trec
 from rank_rl.errors import DataError, RecipeError
-from rank_rl.specs import RecipeSpec, SystemSpec
+from rank_rl.specs import FormatSpec, RecipeSpec, SystemSpec
+from rank_rl.specs.bench import RankSpec
 
 NAME = "teacher"
+
+
+def teacher(spec: RecipeSpec, fmt: FormatSpec) -> SystemSpec:
+    """The model of a recipe with a section ``rank``, as a system of the benchmark."""
+    ranked = spec.rank or RankSpec()
+    return SystemSpec(
+        name=NAME,
+        kind=formats.kind(formats.make(fmt)),
+        model=spec.model.name,
+        format=fmt,
+        strategy=ranked.strategy,
+        readout=ranked.readout,
+    )
 
 
 def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,15 +58,7 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
         raise DataError(f"no {spec.rank.split} queries", where=f"data source {spec.data.source!r}")
     # What the benchmark ranks is called test; here it is another split.
     asked = dataclasses.replace(collection, test=tasks)
-    fmt = saved_format(spec.model.name) or spec.format
-    system = SystemSpec(
-        name=NAME,
-        kind=formats.kind(formats.make(fmt)),
-        model=spec.model.name,
-        format=fmt,
-        strategy=spec.rank.strategy,
-        readout=spec.rank.readout,
-    )
+    system = teacher(spec, saved_format(spec.model.name) or spec.format)
     models = Models(spec)
     check(system, spec, models, tasks[0])
     out_dir = Path(spec.run.output_dir)

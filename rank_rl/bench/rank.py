@@ -22,9 +22,28 @@ from rank_rl.data import trec
 from rank_rl.data.files import lines
 from rank_rl.errors import DataError, RecipeError
 from rank_rl.records import Ranking
-from rank_rl.specs import RecipeSpec, SystemSpec
+from rank_rl.specs import FormatSpec, RecipeSpec, SystemSpec
+from rank_rl.specs.bench import RankSpec
 
 NAME = "teacher"
+
+
+def teacher(spec: RecipeSpec, fmt: FormatSpec, *, contract: bool) -> SystemSpec:
+    """The model of a recipe with a section ``rank``, as a system of the benchmark.
+
+    ``contract``: its checkpoint has one, which says how long answers are.
+    """
+    ranked = spec.rank or RankSpec()
+    return SystemSpec(
+        name=NAME,
+        kind=formats.kind(formats.make(fmt)),
+        model=spec.model.name,
+        format=fmt,
+        strategy=ranked.strategy,
+        readout=ranked.readout,
+        reasoning=ranked.reasoning,
+        max_new_tokens=None if contract else spec.eval.max_new_tokens,
+    )
 
 
 def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,17 +69,7 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     asked = dataclasses.replace(collection, test=tasks)
     models = Models(spec)
     saved = saved_format(spec.model.name, models)
-    fmt = saved or spec.format
-    system = SystemSpec(
-        name=NAME,
-        kind=formats.kind(formats.make(fmt)),
-        model=spec.model.name,
-        format=fmt,
-        strategy=spec.rank.strategy,
-        readout=spec.rank.readout,
-        reasoning=spec.rank.reasoning,
-        max_new_tokens=None if saved else spec.eval.max_new_tokens,
-    )
+    system = teacher(spec, saved or spec.format, contract=saved is not None)
     try:
         check(system, spec, models, tasks[0])
     except RecipeError as error:

@@ -90,7 +90,11 @@ def setting(system: SystemSpec, spec: RecipeSpec) -> Setting:
         RecipeError: no format fits, or it cannot be read out as asked for.
         ModelError: the checkpoint's wording is not the installed one.
     """
-    contract = _contract(system, spec)
+    return setting_with(system, spec, _contract(system, spec))
+
+
+def setting_with(system: SystemSpec, spec: RecipeSpec, contract: PromptContract | None) -> Setting:
+    """``setting`` of a system whose checkpoint has this contract, or none."""
     from_checkpoint = [contract.format] if contract else []
     known = [system.format] if system.format else [*from_checkpoint, spec.format]
     fitting = [f for f in known if formats.kind(formats.make(f)) == system.kind]
@@ -133,8 +137,8 @@ def _reasoning(
         RecipeError: the system skips what its format does not write.
     """
     known = "write"
-    if own:
-        known = own.reasoning if chosen == own.format else known
+    if own and chosen == own.format:
+        known = own.reasoning
     elif chosen == spec.format:
         known = spec.eval.reasoning
     where = f"bench.systems {system.name!r}: reasoning"
@@ -152,6 +156,12 @@ def _contract(system: SystemSpec, spec: RecipeSpec) -> PromptContract | None:
     if not system.model:
         return None
     return _saved(system.model, spec.model.revision if system.model == spec.model.name else None)
+
+
+def contract_here(model: str) -> PromptContract | None:
+    """The contract in a model's folder; None where there is no folder yet. Nothing is fetched."""
+    folder = Path(model).expanduser()
+    return PromptContract.read(folder) if (folder / FILE).is_file() else None
 
 
 def _saved(model: str, revision: str | None) -> PromptContract | None:

@@ -201,6 +201,8 @@ def _bases(
             "readout": spec.eval.readout,
             "max_new_tokens": spec.eval.max_new_tokens,
         }
+        if spec.format.mode == "reason":  # else the bench's own value would decide
+            row["reasoning"] = spec.eval.reasoning
         if all(system.get("model") != model for system in systems):
             asked.setdefault(json.dumps(row, sort_keys=True), row)
     # A stage's checkpoint is not untrained: calling it so would hide what came before the arms.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rank_rl.cli import stand_in as stand_ins
-from rank_rl.cli.estimate import SAMPLE, show_budget, show_step
+from rank_rl.cli.estimate import SAMPLE, ranks, show_budget, show_step
 from rank_rl.cli.show import heading, line, show_table
 from rank_rl.cli.stages import Overrides, RecipePath
 
@@ -79,7 +79,10 @@ def check(
     else:
         _prompt(views[0], tasks, fmt, spec, counter[0])
     _lint(tasks, spec)
-    show_budget(views, collection.test or tasks, spec, stage, counter)
+    asked = collection.test
+    if ranks(spec, stage) and spec.rank:
+        asked = getattr(collection, spec.rank.split)
+    show_budget(views, asked or tasks, spec, stage, counter)
     show_step(estimated, spec, collection, counter[0], measure=measure)
 
 

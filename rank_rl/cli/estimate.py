@@ -15,12 +15,13 @@ from rank_rl.cli.show import heading, line
 from rank_rl.generation.cost import prompt_tokens, sample_views
 
 if TYPE_CHECKING:
+    from rank_rl.bench.setting import Setting
     from rank_rl.data import Collection
     from rank_rl.formats import Format
     from rank_rl.models.counting import Counter
     from rank_rl.models.tokens import ChatTokens
     from rank_rl.records import RankingTask, View
-    from rank_rl.specs import RecipeSpec
+    from rank_rl.specs import FormatSpec, RecipeSpec, SystemSpec
     from rank_rl.training.forecast import Forecast
 
 logger = logging.getLogger(__name__)
@@ -34,20 +35,64 @@ def show_budget(
     stage: str | None,
     counter: tuple[Counter, str],
 ) -> None:
-    """Show token budgets and cuts of training and evaluation, and what an evaluation costs."""
+    """Show token budgets and cuts of training and evaluation, and what an evaluation costs.
+
+    Args:
+        train: views as the stage would be trained on.
+        test: what is evaluated, or ranked by stage rank.
+        spec: the recipe.
+        stage: the stage, where it is known.
+        counter: what counts tokens, and which that is.
+    """
     from rank_rl import formats, strategies
 
     fmt = formats.make(spec.format)
-    strategy = strategies.make(spec.eval.strategy)
+    how = _asking(spec, stage)
     tokens, counted = counter
-    asked = sample_views(test, strategy)
+    asked = sample_views(test, strategies.make(how.strategy))
     heading(f"budget: at most {spec.format.doc_tokens} tokens a document, {counted}")
     # Stage sft makes one row of each document that has a slot, the others pack them.
     alone = stage == "sft" and hasattr(fmt, "slots")
     _show_views("training", train, fmt, tokens, alone=alone)
-    _show_views("evaluation", asked, fmt, tokens, alone=False)
-    _show_evaluation(test, spec, tokens)
+    _show_views("evaluation", asked, formats.make(how.format), tokens, alone=False)
+    if ranks(spec, stage) and spec.rank:
+        heading(f"ranking {spec.rank.split}: {len(test)} queries with {how.strategy.name}")
+    else:
+        heading(f"one evaluation of {len(test)} queries with {how.strategy.name}")
+    _show_cost(test, how, spec.run.seed, tokens)
     _show_explanations(test, spec, asked, tokens)
+
+
+def ranks(spec: RecipeSpec, stage: str | None) -> bool:
+    """Whether a recipe is checked for stage rank."""
+    return spec.rank is not None and stage in (None, "rank")
+
+
+def _asking(spec: RecipeSpec, stage: str | None) -> Setting:
+    """How a validation asks, or stage rank."""
+    from rank_rl.bench.rank import teacher
+    from rank_rl.bench.setting import Setting, contract_here, setting_with
+
+    if ranks(spec, stage):
+        contract = contract_here(spec.model.name)
+        if contract and _reads_texts(contract.format) != _reads_texts(spec.format):
+            contract = None  # the tokens of the recipe's format are counted in another way
+        chosen = contract.format if contract else spec.format
+        return setting_with(teacher(spec, chosen, contract=contract is not None), spec, contract)
+    return Setting(
+        format=spec.format,
+        strategy=spec.eval.strategy,
+        readout=spec.eval.readout,
+        reasoning=spec.eval.reasoning,
+        max_new_tokens=spec.eval.max_new_tokens,
+        contract="",
+    )
+
+
+def _reads_texts(spec: FormatSpec) -> bool:
+    from rank_rl import formats
+
+    return formats.kind(formats.make(spec)) == "scorer"
 
 
 def _show_views(
@@ -66,15 +111,14 @@ def _show_views(
     line(f"{name}: {mean:.0f} prompt tokens a view{how} over {len(views)} views; {cuts.summary()}")
 
 
-def _show_evaluation(test: Sequence[RankingTask], spec: RecipeSpec, tokens: Counter) -> None:
+def _show_cost(test: Sequence[RankingTask], how: Setting, seed: int, tokens: Counter) -> None:
     from rank_rl import formats, strategies
     from rank_rl.generation.cost import foresee
 
-    fmt = formats.make(spec.format)
-    cost = foresee(test, strategies.make(spec.eval.strategy, seed=spec.run.seed), fmt, tokens)
-    generated = formats.kind(fmt) == "text" and spec.eval.readout != "score"
-    new = f" and at most {spec.eval.max_new_tokens * cost.calls:,} new ones" if generated else ""
-    heading(f"one evaluation of {len(test)} queries with {spec.eval.strategy.name}")
+    fmt = formats.make(how.format)
+    cost = foresee(test, strategies.make(how.strategy, seed=seed), fmt, tokens)
+    generated = formats.kind(fmt) == "text" and how.readout != "score"
+    new = f" and at most {how.max_new_tokens * cost.calls:,} new ones" if generated else ""
     line(f"{cost.line()}{new}")
 
 
@@ -88,8 +132,9 @@ def _show_explanations(
     for system in spec.bench.systems if spec.bench else ():
         if not system.explain:
             continue
-        fmt = formats.make(system.format or spec.format)
-        if fmt.mode != "reason":
+        chosen, length, whose = _explaining(system, spec)
+        fmt = formats.make(chosen)
+        if fmt.mode != "reason" or not length:
             continue
         shown = [fit(view, tokens, fmt=fmt)[0] for view in asked]
         alone = sum(prompt_tokens(view, fmt, tokens, alone=True) for view in shown)
@@ -97,9 +142,28 @@ def _show_explanations(
         number = sum(min(system.explain, len(task.candidates)) for task in test)
         line(
             f"bench system {system.name!r}: {number} explanations more, about "
-            f"{each * number:,.0f} prompt tokens and at most "
-            f"{(system.max_new_tokens or spec.eval.max_new_tokens) * number:,} new ones"
+            f"{each * number:,.0f} prompt tokens and at most {length * number:,} new ones{whose}"
         )
+
+
+def _explaining(system: SystemSpec, spec: RecipeSpec) -> tuple[FormatSpec, int, str]:
+    """Format and most tokens of a system's explanations, and what the number depends on.
+
+    It is 0 where reasoning is skipped. Of a checkpoint that is not there yet nothing is known.
+    """
+    from rank_rl.bench.setting import MAX_NEW_TOKENS, contract_here, setting_with
+
+    contract = contract_here(system.model) if system.model else None
+    if contract:
+        how = setting_with(system, spec, contract)
+        return how.format, how.max_new_tokens if how.reasoning == "write" else 0, ""
+    fmt = system.format or spec.format
+    own = spec.eval.reasoning if fmt == spec.format else "write"
+    skipped = (system.reasoning or own) == "skip"
+    length = system.max_new_tokens or MAX_NEW_TOKENS
+    named = system.max_new_tokens is not None
+    whose = "" if named else f" ({length} each, if its checkpoint says nothing else)"
+    return fmt, 0 if skipped else length, whose
 
 
 def sampled(

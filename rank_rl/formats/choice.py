@@ -55,7 +55,8 @@ class ChoiceFormat:
     def __init__(self, spec: FormatSpec) -> None:
         self.spec = spec
         self.params = base.read_params(Params, spec)
-        self.words = wording.load("choice", spec.wording, RULES)
+        unused = () if self.params.labels == "after" else ("document_after",)
+        self.words = wording.load("choice", spec.wording, RULES, unused=unused)
         self.version = self.words.version
         self.worst = self.params.pick == "worst"
         opening = "<think>\n" if spec.mode == "reason" else "["

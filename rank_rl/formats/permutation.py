@@ -55,7 +55,9 @@ class PermutationFormat:
     def __init__(self, spec: FormatSpec) -> None:
         self.spec = spec
         self.params = base.read_params(Params, spec)
-        self.words = wording.load("permutation", spec.wording, RULES)
+        self.words = wording.load(
+            "permutation", spec.wording, RULES, unused=() if self.params.ties else ("ties",)
+        )
         self.version = self.words.version
         opening = "<think>\n" if spec.mode == "reason" else "["
         self.prefill = base.check_prefill(spec, self.params.prefill, opening)

@@ -90,12 +90,13 @@ class PointwiseFormat:
     def __init__(self, spec: FormatSpec) -> None:
         self.spec = spec
         self.params = base.read_params(Params, spec)
-        self.words = wording.load("pointwise", spec.wording, RULES)
+        self.label_first = spec.mode == "reason" and self.params.order == "label_first"
+        unused = () if self.label_first else ("label_first",)
+        self.words = wording.load("pointwise", spec.wording, RULES, unused=unused)
         self.version = self.words.version
         self.scale = _scale(self.params)
         self.values = self.scale.values
         self._named = _named(self.scale.texts)
-        self.label_first = spec.mode == "reason" and self.params.order == "label_first"
         self._task = "label_first" if self.label_first else spec.mode
         _check_rubric(self.words, self.scale, self._task)
         thinks = spec.mode == "reason" and not self.label_first

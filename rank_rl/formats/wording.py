@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -35,13 +35,14 @@ class Wording:
         return _PLACEHOLDER.sub(lambda m: str(values[m[1]]), self.texts[key])
 
 
-def load(fmt: str, wording: str, rules: Rules) -> Wording:
+def load(fmt: str, wording: str, rules: Rules, *, unused: Collection[str] = ()) -> Wording:
     """Load and check one wording.
 
     Args:
         fmt: name of the format, which is the name of its file of built-in wordings.
         wording: name in that file, or ``path/to/file.yaml:name`` for one's own.
         rules: the keys and placeholders that the format needs.
+        unused: those keys that may be left out, because their feature is off.
 
     Raises:
         RecipeError: no such file, wording or key, or a placeholder that is missing or unknown.
@@ -65,7 +66,9 @@ def load(fmt: str, wording: str, rules: Rules) -> Wording:
     version = texts.get("version")
     if isinstance(version, bool) or not isinstance(version, int | str):
         raise RecipeError("no version", where=f"{path.name}: {name}.version", expected="a number")
-    checked = _check({k: v for k, v in texts.items() if k != "version"}, rules, path, name)
+    known = {k: v for k, v in texts.items() if k != "version"}
+    needed = {k: rule for k, rule in rules.items() if k in known or k not in unused}
+    checked = _check(known, needed, path, name)
     source = fmt if path.parent == _FOLDER else f"{fmt}/{path.stem}"
     return Wording(version=f"{source}/{name}@{version}", texts=checked)
 

@@ -138,7 +138,7 @@ class TextAsker:
                 slots = read_slots(self.scored_by, prompt, completion.text, self.fmt, view)
                 seconds = completion.seconds + time.perf_counter() - started
                 completion = replace(completion, slots=slots, seconds=seconds)
-            outcome = with_expected(outcome, completion.slots, view)
+            outcome = with_expected(outcome, completion.slots, view, self.fmt)
         exchange = Exchange(
             qid=view.query.qid, view=view, prompt=prompt, completion=completion, outcome=outcome
         )

@@ -206,7 +206,10 @@ def label_outcome(fmt: Format, view: View, lead: str, logprobs: Mapping[str, flo
     read = {choice: answer for choice, answer in said.items() if answer is not None}
     picks = {c: a for c, a in read.items() if isinstance(a, Pick)}
     if picks:
-        values = {a.docid: -logprobs[c] if a.worst else logprobs[c] for c, a in picks.items()}
+        floor = _floor([logprobs[choice] for choice in picks])
+        values = {
+            a.docid: -max(logprobs[c], floor) if a.worst else logprobs[c] for c, a in picks.items()
+        }
     elif read and len(view.docids) == 1:
         worth = [_worth(answer, view.docids[0]) for answer in read.values()]
         known = [logprobs[choice] for choice in read]
@@ -217,6 +220,14 @@ def label_outcome(fmt: Format, view: View, lead: str, logprobs: Mapping[str, flo
             view, {c: Outcome(status="ok", answer=a) for c, a in read.items()}, logprobs
         )
     return finish(Scores(values=values) if values else None, () if values else ("no_label",))
+
+
+def _floor(logprobs: Sequence[float]) -> float:
+    """One less than the lowest finite one: what ``votes`` takes a document without any for.
+
+    Negated, an infinity would be taken for none, and the least bad document come last.
+    """
+    return min((lp for lp in logprobs if math.isfinite(lp)), default=-math.inf) - 1.0
 
 
 def _worth(answer: object, docid: str) -> float:

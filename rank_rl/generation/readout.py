@@ -149,14 +149,16 @@ def find_places(
 
 
 def with_expected(
-    outcome: Outcome, slots: Mapping[str, Mapping[str, float]], view: View
+    outcome: Outcome, slots: Mapping[str, Mapping[str, float]], view: View, fmt: Format
 ) -> Outcome:
     """Replace decoded scores by their expectation over the admissible scores, where one was read.
 
-    A document whose place could not be read keeps its decoded score.
+    Scores are worth what the format's ``values`` say, else the number that they write. A document
+    whose place could not be read keeps its decoded score.
     """
     if not isinstance(outcome.answer, Scores):
         return outcome
+    worth = _worth(fmt, view)
     values = dict(outcome.answer.values)
     for label, logprobs in slots.items():
         docid = view.docid(label)
@@ -164,8 +166,14 @@ def with_expected(
             weights = {text: math.exp(lp) for text, lp in logprobs.items()}
             total = sum(weights.values())
             if total > 0:
-                values[docid] = sum(float(text) * w for text, w in weights.items()) / total
+                values[docid] = sum(worth[text] * w for text, w in weights.items()) / total
     return replace(outcome, answer=Scores(values=values))
+
+
+def _worth(fmt: Format, view: View) -> dict[str, float]:
+    texts = fmt.label_texts(view)
+    values: Sequence[float] = getattr(fmt, "values", None) or [float(text) for text in texts]
+    return dict(zip(texts, values, strict=True))
 
 
 def _with_offsets(loaded: Loaded, text: str) -> tuple[list[int], list[tuple[int, int]]]:
@@ -184,10 +192,13 @@ def check_texts(tokens: ChatTokens, texts: Sequence[str]) -> None:
     for text in texts:
         ways = [('"[1]": ', text), ('"[1]":', f" {text}")]
         if all(_choice_id(tokens, before, after) is None for before, after in ways):
+            fewer = (
+                "set format.params.max to 9 or less" if text.isdecimal() else "choose other labels"
+            )
             raise ModelError(
                 f"score {text!r} takes more than one token",
                 where="expected scores",
-                remedy="set format.params.max to 9 or less, or use readout decoded",
+                remedy=f"{fewer}, or use readout decoded",
             )
 
 

@@ -78,7 +78,8 @@ def generate_labels(
 
     A generator with ``shortened`` writes no more tokens than a label takes; what others write
     behind it is dropped. An answer gets the end that an ideal one without reasoning has, so that
-    it keeps the rules of its format; one that begins with no label is left as it is.
+    it keeps the rules of its format; one that breaks other rules than that of the missing note is
+    left as it is, so that it counts as it would with reasoning.
     """
     lengths = [len(tokens.encode(text)) for view in views[:1] for text in _choices(fmt, view)]
     # Two more, as a label behind a prompt may be cut into other tokens than by itself.
@@ -89,8 +90,12 @@ def generate_labels(
 
 
 def _ended(completion: Completion, prompt: Prompt, view: View, fmt: Format) -> Completion:
+    # What only begins like a label ("10" of at most 3, "nothing") is none: the format decides.
+    read = fmt.parse(completion.text, view, prefill=prompt.prefill)
+    if read.answer is None or not {"no_note"}.issuperset(read.issues):
+        return completion
     choices = sorted(_choices(fmt, view), key=len, reverse=True)
-    whole, ideal = prompt.prefill + completion.text, fmt.ideal(view, {}, "")
+    whole, ideal = (prompt.prefill + completion.text).lstrip(), fmt.ideal(view, {}, "")
     label = next((text for text in choices if whole.startswith(text)), None)
     if label is None:
         return completion

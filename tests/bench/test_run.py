@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -425,7 +427,7 @@ def test_a_readme_that_names_no_result_is_one_line(tmp_path, capsys):
     assert "not a benchmark result" in capsys.readouterr().err
 
 
-def test_scorers_are_loaded_for_their_own_format_and_cannot_be_unreadable(recipe, tmp_path):
+def test_scorers_are_loaded_for_their_own_format_and_cannot_be_unreadable(recipe, tmp_path, caplog):
     bert = str(save_bert(tmp_path / "bert"))
     listwise = {"name": "embedding", "params": {"listwise": 2, "listwise_order": "own"}}
     recipe["format"] = {"name": "cross_encoder", "doc_tokens": 16}
@@ -437,7 +439,12 @@ def test_scorers_are_loaded_for_their_own_format_and_cannot_be_unreadable(recipe
         {"name": "pairs", "kind": "scorer", "model": bert, "format": {"name": "pair_scores"}},
     ]
     recipe["bench"]["steps"] = []
-    _, result = bench(recipe)
+    with caplog.at_level(logging.INFO, logger="rank_rl.bench.systems"):
+        _, result = bench(recipe)
+    said = [t for t in caplog.messages if t.startswith("cross-encoder: ")]
+    assert "calls showing" in said[0] and " took " in said[1] and len(said) == 2
+    foreseen, spent = (int(re.findall(r"([0-9,]+) prompt tokens", t)[0]) for t in said)
+    assert foreseen == pytest.approx(spent, rel=0.05)
     rows = {s["name"]: s for s in result["systems"] if s["kind"] == "scorer"}
     assert [r["setting"]["format"] for r in rows.values()] == [
         "cross_encoder/plain@1", "embedding/plain@1", "embedding/plain@1", "pair_scores/plain@1"
@@ -454,3 +461,27 @@ def test_scorers_are_loaded_for_their_own_format_and_cannot_be_unreadable(recipe
     recipe["bench"]["systems"] = [{"name": "x", "kind": "slots", "model": bert}]
     with pytest.raises(RecipeError, match="no format for kind slots"):
         bench(recipe | {"bench": {"systems": recipe["bench"]["systems"]}})
+
+
+def test_reasoning_is_skipped_as_checkpoint_or_recipe_say(recipe, tiny_model_dir, tmp_path):
+    from rank_rl.bench.setting import setting
+
+    folder = Path(shutil.copytree(tiny_model_dir, tmp_path / "model"))
+    saved = FormatSpec(name="choice", mode="reason", params={"pick": "worst"})
+    PromptContract.of(formats.make(saved), StrategySpec(), reasoning="skip").write(folder)
+    other = {"name": "choice", "mode": "reason"}
+    recipe["format"] = other
+
+    def reasoning(wanted: str, **system: Any) -> str:
+        recipe["eval"] = {"reasoning": wanted}
+        row = {"name": "x", "kind": "text", "model": str(folder), **system}
+        recipe["bench"]["systems"] = [row]
+        spec = RecipeSpec.model_validate(recipe)
+        return setting(spec.bench.systems[0], spec).reasoning
+
+    assert reasoning("write") == reasoning("skip") == "skip"  # the checkpoint's
+    assert reasoning("skip", format=other) == "skip"
+    assert reasoning("write", format=other) == "write"
+    third = {**other, "params": {"labels": "after"}}
+    assert reasoning("skip", format=third) == "write"
+    assert reasoning("write", format=third, reasoning="skip") == "skip"

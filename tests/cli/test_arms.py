@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -213,3 +214,26 @@ def test_dry_run_lists_and_starts_nothing(folder: Path, tmp_path: Path) -> None:
     assert "'format.mode=\"answer\"'" in lines[1]
     assert lines[-1] == "4 of 5 stages would run; outputs are in outputs/compared"
     assert [p.name for p in (tmp_path / "outputs" / "compared").iterdir()] == ["answer-sft"]
+
+
+def test_the_base_skips_reasoning_where_the_arms_do(folder: Path) -> None:
+    fmt = "format: {name: choice, mode: reason}\n"
+    stages = {"sft": "eval: {reasoning: skip, readout: score}", "bench": "bench: {systems: []}"}
+    arms = "arms:\n  - {name: a, stages: [sft]}\n"
+    for stage, more in stages.items():
+        text = RECIPE.replace("format: {{name: permutation}}\n", "").format(stage=stage, more=more)
+        (folder / f"{stage}.yaml").write_text(fmt + text)
+    write(folder, arms, "{sft: sft.yaml}")
+
+    def base(*overrides: str) -> Any:
+        spec = arm_plan.load(folder, overrides).steps[-1].recipe.spec
+        assert spec.bench is not None
+        (row,) = [s for s in spec.bench.systems if s.name == "untrained base"]
+        return row
+
+    row = base()
+    assert (row.reasoning, row.readout) == ("skip", "score")
+    # Not what the recipe of the bench says, although it has the same format.
+    written = base("sft:eval.reasoning=write", "sft:eval.readout=auto", "bench:eval.reasoning=skip")
+    assert written.reasoning == "write"
+    assert base("sft:eval.reasoning=write", "sft:format.mode=answer").reasoning is None

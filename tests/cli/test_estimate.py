@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 from typer.testing import CliRunner
@@ -10,9 +11,10 @@ from typer.testing import CliRunner
 from rank_rl import formats
 from rank_rl.cli.app import app
 from rank_rl.cli.estimate import duration, prompt_tokens, size
+from rank_rl.hub.contract import PromptContract
 from rank_rl.models.counting import Words, token_counter
 from rank_rl.records import Candidate, Query, numbered
-from rank_rl.specs import FormatSpec
+from rank_rl.specs import FormatSpec, StrategySpec
 
 TEXTS = ("The film was made in the town.", "The river runs.", "It does not say who.")
 QUERY = Query(qid="q", text="where was the film made?")
@@ -120,3 +122,68 @@ def test_numbers_as_a_reader_wants_them() -> None:
         "2.5 h",
     ]
     assert [size(n) for n in (3.2e6, 6.13e9)] == ["3 MB", "6.1 GB"]
+
+
+def changed(path: Path, **sections: object) -> Path:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **sections}))
+    return path
+
+
+def test_explanations_are_as_long_as_the_bench_writes_them(
+    tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    slots = FormatSpec(name="slots", mode="reason")
+    saved = Path(shutil.copytree(tiny_model_dir, tmp_path / "final"))
+    contract = PromptContract.of(formats.make(slots), StrategySpec(), max_new_tokens=70)
+    contract.write(saved)
+    skips = Path(shutil.copytree(tiny_model_dir, tmp_path / "skips"))
+    PromptContract.of(formats.make(slots), StrategySpec(), reasoning="skip").write(skips)
+    rows = {
+        "own": {"model": str(tiny_model_dir), "max_new_tokens": 5},
+        "saved": {"model": str(saved)},
+        "later": {"model": "outputs/none/grpo/final"},
+        "quiet": {"model": str(skips)},
+    }
+    systems = [{"name": n, "kind": "slots", "explain": 2, **row} for n, row in rows.items()]
+    fmt = slots.model_dump(mode="json")
+    path = recipe(tmp_path, tiny_model_dir)
+    changed(path, format=fmt, eval={"max_new_tokens": 9}, bench={"systems": systems})
+    found = CliRunner().invoke(app, ["check", str(path), "--no-measure"])
+    assert found.exit_code == 0, found.output
+    lines = [" ".join(t.split()) for t in found.output.splitlines() if "bench system" in t]
+    assert len(lines) == 3  # no explanation of what skips its reasoning
+    by_name = dict(zip(("own", "saved", "later"), lines, strict=True))
+    assert all(f"'{name}': 6 explanations" in text for name, text in by_name.items())
+    assert "at most 30 new ones" in by_name["own"] and "at most 420 new" in by_name["saved"]
+    assert by_name["later"].endswith(
+        "at most 1,536 new ones (256 each, if its checkpoint says nothing else)"
+    )
+
+
+def test_stage_rank_is_estimated_for_its_split(tmp_path: Path, tiny_model_dir: Path) -> None:
+    path = recipe(tmp_path, tiny_model_dir)
+    tasks = [json.loads(row) for row in (tmp_path / "tasks.jsonl").read_text().splitlines()]
+    tasks += [{**tasks[0], "qid": "t", "query": "who?", "split": "test"}]
+    (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(t) + "\n" for t in tasks))
+    data = {**json.loads(path.read_text())["data"], "test_split": "test"}
+    changed(path, data=data, rank={"split": "train"})
+    (tmp_path / "pipeline.yaml").write_text(
+        "name: x\nlaunch: cpu.yaml\nstages: [{stage: rank, recipe: recipe.yaml}]\n"
+    )
+
+    def shown(*more: str) -> str:
+        found = CliRunner().invoke(app, ["check", str(path), "--no-measure", *more])
+        assert found.exit_code == 0, found.output
+        return found.output
+
+    assert "ranking train: 3 queries with by_score" in shown()
+    assert "3 queries: 3 calls showing 9 documents" in shown()
+    assert "one evaluation of 1 queries" in shown("--stage", "score")
+    test = shown("--set", "rank.split=test")
+    assert "ranking test: 1 queries with by_score" in test and "1 queries: 1 calls" in test
+    # The length is that of a checkpoint that says nothing, not of validation.
+    named = {"format.name": "permutation", "eval.strategy.name": "single"}
+    lists = shown(*[word for k, v in named.items() for word in ("--set", f"{k}={v}")])
+    assert "3 queries: 3 calls" in lists and "at most 768 new ones" in lists
+    fixed = shown("--set", "rank.strategy={name: by_score, params: {size: 1}}")
+    assert "3 queries: 9 calls" in fixed

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from encoders import save_bert
 from typer.testing import CliRunner
 
 from rank_rl import formats
@@ -175,3 +176,16 @@ def test_reasoning_is_skipped_on_request(checkpoint: Path, run: list[str]) -> No
     given = ["rerank", "--model", str(checkpoint), *options, "--no-reasoning"]
     result = CliRunner().invoke(app, given)
     assert result.exit_code == 2 and "has no reasoning to skip" in result.stderr
+
+
+def test_a_run_is_reranked_by_a_cross_encoder(tmp_path: Path, run: list[str]) -> None:
+    folder = save_bert(tmp_path / "bert", classifier=True)
+    fmt = formats.make(FormatSpec(name="cross_encoder", doc_tokens=16))
+    PromptContract.of(fmt, StrategySpec(name="by_score"), readout="score").write(folder)
+    told = invoke(folder, *run)
+    assert "2 queries: 2 calls showing 10 documents, depth 1, about " in told.stderr
+    assert "2 queries took 2 calls, depth 1, " in told.stdout
+    expected = int(told.stderr.split("about ")[-1].split(" prompt")[0].replace(",", ""))
+    spent = int(told.stdout.split("depth 1, ")[1].split(" prompt")[0].replace(",", ""))
+    assert expected == pytest.approx(spent, rel=0.05)
+    assert sorted(trec.read_run(Path(run[-1]))) == ["q1", "q2"]

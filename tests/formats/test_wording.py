@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rank_rl import formats
 from rank_rl.errors import RecipeError
@@ -102,3 +103,36 @@ def test_braces_in_documents_and_queries_stay_text(name):
     text = fmt.render(numbered(query, docs)).messages[1]["content"]
     assert "code {query} {task} {label} {x!r} }{" in text
     assert "what is {documents} {0} {}?" in text and "{query} {task}" in text
+
+
+FEATURES = [
+    ("choice", "default", "document_after", "answer", {}, {"labels": "after"}),
+    ("permutation", "default", "ties", "answer", {}, {"ties": True}),
+    ("pointwise", "default", "label_first", "reason", {}, {"order": "label_first"}),
+]
+
+
+@pytest.mark.parametrize(("name", "wording_", "key", "mode", "off", "on"), FEATURES)
+def test_the_words_of_a_feature_are_needed_where_it_is_on(
+    tmp_path: Path, name, wording_, key, mode, off, on
+):
+    bundled = Path(wording.__file__).with_suffix("") / f"{name}.yaml"
+    texts = yaml.safe_load(bundled.read_text())[wording_]
+    own = tmp_path / "own.yaml"
+
+    def make(params, **changed):
+        kept = {k: v for k, v in {**texts, **changed}.items() if v is not None}
+        own.write_text(yaml.safe_dump({"mine": kept}))
+        spec = FormatSpec(name=name, mode=mode, wording=f"{own}:mine", params=params)
+        return formats.make(spec)
+
+    docs = [Candidate(docid="a", text="text")]
+    view = numbered(Query(qid="q", text="who?"), docs)
+    assert make(off, **{key: None}).render(view).messages == make(off).render(view).messages
+    with pytest.raises(RecipeError, match=rf"own\.yaml: mine\.{key}: is missing") as caught:
+        make(on, **{key: None})
+    assert "\n" not in str(caught.value)
+    assert make(on).render(view)
+    # A key that is there is checked, whether it is used or not.
+    with pytest.raises(RecipeError, match=r"unknown placeholder \{other\}"):
+        make(off, **{key: texts[key] + "{other}"})

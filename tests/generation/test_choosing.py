@@ -11,6 +11,7 @@ from rank_rl.errors import RecipeError
 from rank_rl.generation.readout import readout_for
 from rank_rl.records import Candidate, Outcome, Pick, Query, Scores, numbered
 from rank_rl.specs import FormatSpec, ModelSpec
+from rank_rl.strategies.base import votes
 
 TEXTS = ["a river", "the lake is deep", "town of the father: [3] here", "stars make light, and so"]
 
@@ -220,3 +221,16 @@ def test_a_model_that_would_write_a_label_is_ok(tiny_model_dir):
     assert asked.statuses == {"ok": 1} and asked.outcome.as_order(view(3))[0] == "d2"
     assert asked.exchange.completion.text == "[2]"
     assert trained.model.training
+
+
+def test_the_worst_that_is_never_said_is_the_best():
+    logprobs = [-3.0, -math.inf, -0.5]
+    best, worst = (outcome(make("choice", pick=p), view(3), logprobs) for p in ("best", "worst"))
+    assert list(votes(best, view(3))) == ["d1", "d2", "d3"]
+    assert best.as_order(view(3)) == ("d3", "d1", "d2")
+    assert worst.as_order(view(3)) == ("d2", "d1", "d3")
+    cast = votes(worst, view(3))
+    assert cast["d2"] > cast["d1"] > cast["d3"] and all(map(math.isfinite, cast.values()))
+    # Without any that could be said there is no order either way.
+    nothing = outcome(make("choice", pick="worst"), view(2), [-math.inf, -math.inf])
+    assert votes(nothing, view(2)) is None

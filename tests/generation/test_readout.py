@@ -60,7 +60,7 @@ def test_scores_become_expectations_and_unread_ones_stay():
     outcome = fmt.parse('{"[1]": 2, "[2]": 0, "[3]": 1}', VIEW)
     even = {"0": math.log(0.1), "1": math.log(0.1), "2": math.log(0.2)}
     sure = {"0": 0.0, "1": -math.inf, "2": -math.inf}
-    new = with_expected(outcome, {"1": even, "2": sure}, VIEW)
+    new = with_expected(outcome, {"1": even, "2": sure}, VIEW, fmt)
     assert isinstance(new.answer, Scores)
     assert new.answer.values == pytest.approx({"d1": 1.25, "d2": 0.0, "d3": 1.0})
     assert new.status == outcome.status == "ok"
@@ -116,3 +116,38 @@ def test_a_format_without_scores_is_refused(loaded):
     fmt = formats.make(FormatSpec(name="permutation", mode="answer"))
     with pytest.raises(RecipeError, match="no scores to read out"):
         read_slots(loaded, fmt.render(VIEW), "[1] > [2] > [3]", fmt, VIEW)
+
+
+@pytest.mark.parametrize(
+    ("params", "wording", "said", "expected"),
+    [
+        ({"labels": ["no", "yes"]}, "yes_no", "yes", 0.75),
+        ({"labels": ["no", "yes"], "values": [-1.0, 3.0]}, "yes_no", "yes", 2.0),
+        ({"labels": ["0", "1"], "values": [2.0, 10.0]}, "binary", "1", 8.0),
+        ({"max": 1}, "binary", "1", 0.75),
+    ],
+)
+def test_expectations_are_over_what_the_labels_are_worth(params, wording, said, expected):
+    from rank_rl.generation.readout import with_expected
+
+    fmt = formats.make(FormatSpec(name="pointwise", wording=wording, params=params))
+    shown = numbered(VIEW.query, VIEW.candidates[:1])
+    low, high = fmt.label_texts(shown)
+    slots = {"1": {low: math.log(0.1), high: math.log(0.3)}}
+    new = with_expected(fmt.parse(said, shown), slots, shown, fmt)
+    assert new.answer.values == pytest.approx({"d1": expected})
+
+
+def test_words_are_read_out_of_a_written_answer(loaded):
+    from rank_rl.generation.asking import TextAsker
+    from rank_rl.generation.canned import CannedGenerator
+    from rank_rl.models.tokens import ChatTokens
+
+    params = {"labels": ["no", "yes"], "values": [5.0, 7.0]}
+    fmt = formats.make(FormatSpec(name="pointwise", wording="yes_no", params=params))
+    shown = numbered(VIEW.query, VIEW.candidates[:1])
+    tokens = ChatTokens(loaded.tokenizer)
+    asker = TextAsker(fmt, CannedGenerator([" yes"]), tokens, scored_by=loaded)
+    (asked,) = asker.ask([shown])
+    (value,) = asked.outcome.answer.values.values()
+    assert 5 < value < 7 and asked.statuses == {"ok": 1}

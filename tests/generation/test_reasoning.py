@@ -213,3 +213,44 @@ def test_a_model_writes_no_more_than_the_label(loaded):
     record = scored.exchanges[0].completion.slots["1"]
     value = dict(zip(scored.ranking.docids, scored.ranking.scores, strict=True))["d1"]
     assert value == pytest.approx(record["yes"] - record["no"])
+
+
+@pytest.mark.parametrize(
+    ("params", "text"),
+    [
+        *[({"max": 3}, t) for t in ("10. x", "2.5. x", "1st", "3/10. so", "2 out of 5", "1,5")],
+        *[({"max": 3}, t) for t in ("2 out", "-1. x", "<think>")],
+        ({"max": 10}, "3/10. so"),
+        *[({}, t) for t in ("nothing", "not relevant", "yesterday", "no, yes", "yes it", "No. x")],
+    ],
+)
+def test_what_only_begins_like_a_label_is_left_as_it_is(params, text):
+    from rank_rl.generation.reasoning import generate_labels
+
+    spec = {**LABEL_FIRST, **params}
+    fmt = make("pointwise", order="label_first", **params) if params else label_first_format()
+    assert fmt.params.labels == (None if params else spec["labels"])
+    shown = numbered(TASK.query, TASK.candidates[:1])
+    generator = CannedGenerator([text])
+    (found,) = generate_labels(generator, [fmt.render(shown)], [shown], fmt, Letters())
+    assert found.text == text
+    assert fmt.parse(found.text, shown).status != "ok"
+
+
+@pytest.mark.parametrize(("text", "kept"), [("10", "10."), (" 1. So", "1."), ("10. x", "10.")])
+def test_the_label_that_was_read_is_kept(text, kept):
+    from rank_rl.generation.reasoning import generate_labels
+
+    fmt = make("pointwise", order="label_first", max=10)
+    shown = numbered(TASK.query, TASK.candidates[:1])
+    prompts = [fmt.render(shown)]
+    (found,) = generate_labels(CannedGenerator([text]), prompts, [shown], fmt, Letters())
+    assert (found.text, found.finish) == (kept, "stop")
+    assert fmt.parse(found.text, shown).status == "ok"
+
+
+class Letters:
+    """One token a character."""
+
+    def encode(self, text):
+        return [ord(character) for character in text]

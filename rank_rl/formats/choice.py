@@ -3,12 +3,14 @@
 Mode ``answer`` is that label alone (Setwise, Zhuang et al., 2024, arXiv 2310.09497); mode
 ``reason`` puts it between answer tags behind the reasoning (Rank-R1, 2025, arXiv 2503.06034). The
 worst one is what an elimination asks for (IRanker, 2025, arXiv 2506.21638). Issues beyond those of
-``tags``: ``non_ascii``, ``bad_choice`` (more than the label), ``out_of_range`` and, when nothing
-can be read, ``no_choice``: an answer that names several different documents is none.
+``tags``: ``non_ascii``, ``bad_choice`` (more or less than a label in brackets), ``out_of_range``
+(no document has it) and, when nothing can be read, ``no_choice``: an answer that names several
+different documents is none.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from rank_rl.formats import base, wording
@@ -87,11 +89,13 @@ class ChoiceFormat:
         plain = ascii_form(tagged.answer).strip(_BLANK)
         issues += [] if plain == tagged.answer.strip(_BLANK) else ["non_ascii"]
         label: str | None = plain[1:-1]
-        if plain != f"[{label}]" or view.docid(plain[1:-1]) is None:
+        labels = id_pattern(view.labels)
+        known = view.docid(plain[1:-1]) is not None
+        if plain != f"[{label}]" or not (known or re.fullmatch(labels, plain[1:-1])):
             # What is not between tags may be reasoning: only its last line can be an answer.
             said = plain if tagged.marked else plain.rpartition("\n")[2]
             called = "worst|least" if self.worst else "best|most"
-            label = only_label(said, id_pattern(view.labels), called, prose=tagged.marked)
+            label = only_label(said, labels, called, prose=tagged.marked)
             issues += [] if label is None else ["bad_choice"]
         docid = None if label is None else view.docid(label)
         if docid is None:

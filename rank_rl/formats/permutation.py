@@ -160,7 +160,7 @@ def _tied(view: View, docids: Sequence[str], tiers: Sequence[Sequence[str]]) -> 
 
     Scores are those that an order's places would get (1 for the first document shown, 0 for the
     last, see ``strategies.base.votes``), the mean of its places for a tier: so that answers with
-    ties and without can be averaged.
+    ties and without can be averaged. Documents left out are the last tier.
     """
     tier_of = {d: i for i, tier in reversed(list(enumerate(tiers))) for d in view.behind(tier)}
     places: dict[int | None, list[int]] = {}
@@ -170,7 +170,10 @@ def _tied(view: View, docids: Sequence[str], tiers: Sequence[Sequence[str]]) -> 
         return Order(docids=tuple(docids))
     last = max(1, len(view.docids) - 1)
     worth = {tier: 1.0 - sum(found) / len(found) / last for tier, found in places.items()}
-    return Scores(values={docid: worth[tier_of[docid]] for docid in docids})
+    values = {docid: worth[tier_of[docid]] for docid in docids}
+    # Places len(docids) … last are those of the documents left out.
+    left_out = 1.0 - (len(docids) + last) / 2 / last
+    return Scores(values=values | {d: left_out for d in view.docids if d not in values})
 
 
 def read_order(answer: str, view: View, wanted: int, *, prose: bool) -> tuple[list[str], list[str]]:

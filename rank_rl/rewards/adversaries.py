@@ -197,6 +197,7 @@ def broken(fmt: Format, view: View, grades: Grades, reasoning: str = REASONING) 
         **_around(fmt.render(view).messages[-1]["content"], whole, reverse, labels),
         **{name: head + text + tail for name, text in _bodies(body, labels).items()},
         **(_tags(head, body, tail) if head else {}),
+        **({} if "{" in body or " > " in body else _unmarked(len(labels) + 1)),
     }
     cut = ("truncated answer", "truncated reasoning")
     written = {name: text for name, text in texts.items() if text != whole}
@@ -273,6 +274,7 @@ def _picks(body: str, labels: Sequence[str]) -> dict[str, str]:
         "id 0": "[0]",
         "negative id": "[-1]",
         "id out of range": f"[{len(labels) + 1}]",
+        "id out of range in prose": f"I would say that it is [{len(labels) + 1}].",
         "no brackets": body.strip("[]"),
         "label in prose only": f"I would say that it is {body}.",
         "label again": f"{body} {body}",
@@ -283,6 +285,11 @@ def _picks(body: str, labels: Sequence[str]) -> dict[str, str]:
         "digits of another script": body.translate(_OTHER_DIGITS),
         "full-width brackets": body.translate(_FULL_WIDTH),
     }
+
+
+def _unmarked(beyond: int) -> dict[str, str]:
+    """The label of no document, told without the form of an answer."""
+    return {"id out of range without form": f"It is the one that says who.\n[{beyond}]"}
 
 
 def _tags(head: str, body: str, tail: str) -> dict[str, str]:

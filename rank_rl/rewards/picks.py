@@ -15,6 +15,9 @@ from rank_rl.records import Completion, Grades, Outcome, View
 from rank_rl.rewards.base import check, is_number, payable, valid
 from rank_rl.rewards.gold import Gold
 
+# Issues of a text that is wrong in naming no document of the view only: as a pick, as a list.
+_OUTSIDE = (frozenset({"out_of_range", "no_choice"}), frozenset({"out_of_range", "no_list"}))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PickMatch:
@@ -55,9 +58,9 @@ class Survived:
     """1 for leaving out a document that is not of the highest grade, 0 for one that is.
 
     After IRanker (2025, 2506.21638), where the document of the highest grade must survive every
-    elimination: a text that names nothing but a document outside the view earns ``out_of_pool``,
-    any other malformed one ``malformed``. ``graded`` pays 1 less the grade left out as a part of
-    the highest.
+    elimination: a text that keeps the form and names nothing but a document outside the view earns
+    ``out_of_pool``, any other malformed one ``malformed``. ``graded`` pays 1 less the grade left
+    out as a part of the highest.
 
     Raises:
         RecipeError: unless malformed <= out_of_pool <= 0.
@@ -91,7 +94,7 @@ class Survived:
         if not gold.varied:
             return None
         if not valid(outcome):
-            outside = outcome.answer is None and "out_of_range" in outcome.issues
+            outside = outcome.answer is None and frozenset(outcome.issues) in _OUTSIDE
             return self.out_of_pool if outside else self.malformed
         return 1.0 - _worth(gold.tied(outcome)[-1], gold.top, graded=self.graded)
 

@@ -44,20 +44,26 @@ class Strategy(Protocol):
         ...
 
 
-def at_least(strategy: str, minimum: int, **values: int | None) -> None:
-    """Refuse parameters that are not whole numbers of at least ``minimum`` (None is allowed).
+def at_least(strategy: str, minimum: int, *, or_null: bool = False, **values: int | None) -> None:
+    """Refuse parameters that are not whole numbers of at least ``minimum``.
+
+    Args:
+        strategy: its name, for the message.
+        minimum: least value.
+        or_null: whether None is a value as well.
+        values: parameters by name.
 
     Raises:
         RecipeError: naming the strategy, the parameter and its value.
     """
     for name, value in values.items():
-        if value is None:
+        if value is None and or_null:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
             raise RecipeError(
                 f"{name} is {value!r}",
                 where=f"strategy {strategy!r}",
-                expected=f"an integer of at least {minimum}",
+                expected=f"an integer of at least {minimum}" + (" or null" if or_null else ""),
             )
 
 

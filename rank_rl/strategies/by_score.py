@@ -32,7 +32,7 @@ class ByScore:
     size: int | None = None
 
     def __post_init__(self) -> None:
-        at_least("by_score", 1, size=self.size)
+        at_least("by_score", 1, or_null=True, size=self.size)
 
     def plan(self, task: RankingTask) -> Plan:
         """Yield all views at once; ``ceil(n / size)`` calls, depth 1."""

@@ -38,7 +38,7 @@ class Elimination:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least("elimination", 2, size=self.size)
+        at_least("elimination", 2, or_null=True, size=self.size)
         at_least("elimination", 1, keep=self.keep)
         at_least("elimination", 0, seed=self.seed)
         flag("elimination", shuffle=self.shuffle)

@@ -50,7 +50,7 @@ class Pairs:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least("pairs", 1, per_document=self.per_document)
+        at_least("pairs", 1, or_null=True, per_document=self.per_document)
         at_least("pairs", 0, seed=self.seed)
         one_of("pairs", ("wins", "bradley_terry", "tsp"), aggregate=self.aggregate)
         flag("pairs", both=self.both, soft=self.soft)

@@ -21,7 +21,7 @@ class Refine:
     Args:
         strategy: name and params of the strategy that ranks the top again.
         first: name and params of the one before; None takes the first stage's order.
-        depth: documents that are ranked again.
+        depth: documents that are ranked again; None takes all.
         seed: run seed, for inner strategies that draw.
 
     Raises:
@@ -30,12 +30,12 @@ class Refine:
 
     strategy: Mapping[str, Any]
     first: Mapping[str, Any] | None = None
-    depth: int = 10
+    depth: int | None = 10
     seed: int = 0
     inner: tuple[Strategy, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        at_least("refine", 1, depth=self.depth)
+        at_least("refine", 1, or_null=True, depth=self.depth)
         at_least("refine", 0, seed=self.seed)
         given = [self.strategy] if self.first is None else [self.first, self.strategy]
         made = (inner(spec, holder="refine", seed=self.seed) for spec in given)
@@ -49,12 +49,11 @@ class Refine:
     def plan(self, task: RankingTask) -> Plan:
         """Yield what the two ask, one after the other; calls and depths add up."""
         docids = task.docids
+        depth = self.depth or len(docids)
         for first in self.inner[:-1]:
             docids = (yield from first.plan(task)).docids
         by_docid = {c.docid: c for c in task.candidates}
-        top = tuple(replace(by_docid[d], rank=i + 1) for i, d in enumerate(docids[: self.depth]))
+        top = tuple(replace(by_docid[d], rank=i + 1) for i, d in enumerate(docids[:depth]))
         ranking = yield from self.inner[-1].plan(replace(task, candidates=top))
         scores = ranking.scores if len(top) == len(docids) else ()
-        return Ranking(
-            qid=ranking.qid, docids=(*ranking.docids, *docids[self.depth :]), scores=scores
-        )
+        return Ranking(qid=ranking.qid, docids=(*ranking.docids, *docids[depth:]), scores=scores)

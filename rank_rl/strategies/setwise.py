@@ -45,7 +45,8 @@ class Setwise:
 
     def __post_init__(self) -> None:
         one_of("setwise", ("heap", "bubble"), method=self.method)
-        at_least("setwise", 1, children=self.children, top_k=self.top_k)
+        at_least("setwise", 1, children=self.children)
+        at_least("setwise", 1, or_null=True, top_k=self.top_k)
         at_least("setwise", 0, seed=self.seed)
         flag("setwise", shuffle=self.shuffle)
 

@@ -28,7 +28,7 @@ class Single:
     depth: int | None = None
 
     def __post_init__(self) -> None:
-        at_least("single", 1, depth=self.depth)
+        at_least("single", 1, or_null=True, depth=self.depth)
 
     def plan(self, task: RankingTask) -> Plan:
         """Yield one view; 1 call, depth 1."""

@@ -11,9 +11,9 @@ import random
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from rank_rl.records import Candidate, Outcome, RankingTask, View
+from rank_rl.records import Candidate, Outcome, Pick, RankingTask, Scores, View
 from rank_rl.seeds import derive, rng
-from rank_rl.strategies.base import Plan, at_least, best, place, shown, worst
+from rank_rl.strategies.base import Plan, at_least, best, not_picking, place, shown
 from rank_rl.strategies.together import Step, together
 
 
@@ -30,7 +30,10 @@ class Tournament:
     played again without it, where only groups whose documents have changed are asked again, and so
     on until the first ``top_k`` places are known; these are then perfect.
 
-    A failed group lets the best of the first stage go on, without a point.
+    A failed group lets the best of the first stage go on, without a point. Unread documents, and
+    those that a pick leaves tied, go on behind the others, without a point as well. A place played
+    out counts only where the last group of its document was answered; a tournament without any
+    answer casts no vote.
 
     Args:
         size: most documents in a group.
@@ -41,7 +44,7 @@ class Tournament:
         seed: run seed; what is drawn depends on it, the query id and the repeat only.
 
     Raises:
-        RecipeError: values out of range.
+        RecipeError: values out of range; or, while running, answers that pick the worst document.
     """
 
     size: int = 20
@@ -52,7 +55,8 @@ class Tournament:
 
     def __post_init__(self) -> None:
         at_least("tournament", 2, size=self.size)
-        at_least("tournament", 1, advance=self.advance, top_k=self.top_k, repeats=self.repeats)
+        at_least("tournament", 1, repeats=self.repeats)
+        at_least("tournament", 1, or_null=True, advance=self.advance, top_k=self.top_k)
         at_least("tournament", 0, seed=self.seed)
 
     @property
@@ -117,38 +121,49 @@ def draw(task: RankingTask, size: int, draw_from: random.Random) -> list[list[Ca
 
 @dataclass(slots=True, kw_only=True)
 class _Bracket:
-    """One tournament. ``known``: by the documents of a group, who goes on and if that was said."""
+    """One tournament. ``known``: by the documents of a group, who goes on, and whether said so."""
 
     task: RankingTask
     groups: list[list[Candidate]]
     later: list[list[range]]
     how: Tournament
     seed: int
-    known: dict[frozenset[str], tuple[list[Candidate], bool]] = field(default_factory=dict)
+    known: dict[frozenset[str], list[tuple[Candidate, bool]]] = field(default_factory=dict)
 
     def points(self) -> Step[dict[str, float]]:
-        """Play; points by docid, those of the places played out above all others."""
-        docids = self.task.docids
-        winner, points = yield from self._play(())
-        played_out = [winner]
-        while len(played_out) < min(self.how.top_k or len(docids), len(docids)):
-            winner, _ = yield from self._play(played_out)
-            played_out.append(winner)
-        most = len(self.later) + len(played_out)
-        return points | {d: float(most - i) for i, d in enumerate(played_out)}
+        """Play; points by docid, those of the places played out above all others.
 
-    def _play(self, out: Collection[str]) -> Step[tuple[str, dict[str, float]]]:
-        """All rounds without those ``out``: the winner, and the points of all."""
+        A winner whose last group failed has the points it won only.
+        """
+        docids = self.task.docids
+        winner, said, points = yield from self._play(())
+        played_out = {winner: said}
+        while len(played_out) < min(self.how.top_k or len(docids), len(docids)):
+            winner, said, _ = yield from self._play(played_out)
+            played_out[winner] = said
+        most = len(self.later) + len(played_out)
+        places = enumerate(played_out.items())
+        return points | {d: float(most - i) for i, (d, said) in places if said}
+
+    def _play(self, out: Collection[str]) -> Step[tuple[str, bool, dict[str, float]]]:
+        """All rounds without those ``out``: the winner, if its last group said so, all points."""
+        said: dict[str, bool] = {}
         points = dict.fromkeys(self.task.docids, 0.0)
         groups = [[c for c in group if c.docid not in out] for group in self.groups]
         for joins in [*self.later, [range(1)]]:
             yield from self._ask(groups)
-            results = [self._result(group) for group in groups]
-            for going, said in results:
-                for candidate in going if said else ():
-                    points[candidate.docid] += 1.0
-            groups = [[c for i in joined for c in results[i][0]] for joined in joins]
-        return groups[0][0].docid, points
+            # Who is alone in a group goes on and wins nothing by it.
+            results = [self.known[_docids(g)] if len(g) > 1 else [] for g in groups]
+            for candidate, was_said in (going for result in results for going in result):
+                said[candidate.docid] = was_said
+                points[candidate.docid] += was_said
+            on = [
+                [c for c, _ in result] or group
+                for result, group in zip(results, groups, strict=True)
+            ]
+            groups = [[c for i in joined for c in on[i]] for joined in joins]
+        winner = groups[0][0].docid
+        return winner, said.get(winner, False), points
 
     def _ask(self, groups: Iterable[list[Candidate]]) -> Step[None]:
         """Ask about the groups whose result is not known."""
@@ -158,16 +173,24 @@ class _Bracket:
         for group, view, outcome in zip(unknown, views, outcomes, strict=True):
             self.known[_docids(group)] = self._read(view, outcome)
 
-    def _read(self, view: View, outcome: Outcome) -> tuple[list[Candidate], bool]:
-        """Who goes on by an answer, and whether the answer said so."""
-        said = best(outcome, view) is not None or worst(outcome, view) is not None
-        order = outcome.as_order(view) if said else view.by_first_stage()
+    def _read(self, view: View, outcome: Outcome) -> list[tuple[Candidate, bool]]:
+        """Who goes on by an answer, and of each whether the answer said so."""
+        not_picking("tournament", outcome, worst=True)
+        said = _ordered(view, outcome)
         by_docid = {c.docid: c for c in view.candidates}
-        return [by_docid[d] for d in order[: self.how.through(len(order))]], said
+        order = view.ordered(said)[: self.how.through(len(view.docids))]
+        return [(by_docid[d], d in said) for d in order]
 
-    def _result(self, group: list[Candidate]) -> tuple[list[Candidate], bool]:
-        """Who goes on; nobody wins a point alone."""
-        return self.known[_docids(group)] if len(group) > 1 else (group, False)
+
+def _ordered(view: View, outcome: Outcome) -> tuple[str, ...]:
+    """The documents that an answer puts in order, or picks; none where it does not say the best."""
+    picked = best(outcome, view)
+    if picked is None:
+        return ()
+    if isinstance(outcome.answer, Pick):
+        return (picked,)
+    unread = outcome.answer.unread if isinstance(outcome.answer, Scores) else ()
+    return tuple(d for d in outcome.as_order(view) if d not in unread)
 
 
 def _docids(group: Iterable[Candidate]) -> frozenset[str]:

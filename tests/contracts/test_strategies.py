@@ -107,6 +107,12 @@ CASES = {
         "best",
         lambda n: (*rounds(n, 4, 1, 1), 1),
     ),
+    "tournament_twice": (
+        "tournament",
+        {"size": 4, "advance": 1, "repeats": 2},
+        "best",
+        lambda n: (*rounds(n, 4, 1, 2), 1),
+    ),
     "tournament_top": (
         "tournament",
         {"size": 5, "advance": 1, "top_k": 10, "repeats": 1},

@@ -98,6 +98,20 @@ def test_a_foreign_label_is_no_choice_and_no_document_counted_from_the_end(text)
 
 
 @pytest.mark.parametrize(
+    ("text", "issues"),
+    [
+        ("[4]", {"out_of_range", "no_choice"}),
+        (" [0]\n", {"out_of_range", "no_choice"}),
+        ("4", {"bad_choice", "out_of_range", "no_choice"}),
+        ("Passage [9]", {"bad_choice", "out_of_range", "no_choice"}),
+        ("［9］", {"non_ascii", "out_of_range", "no_choice"}),
+    ],
+)
+def test_a_foreign_label_is_a_bad_choice_only_where_it_is_spelled_otherwise(text, issues):
+    assert read(text) == ("failed", None, issues)
+
+
+@pytest.mark.parametrize(
     ("text", "status", "said"),
     [
         ("<think>[1]? No, [3].</think><answer>[2]</answer>", "ok", "b"),

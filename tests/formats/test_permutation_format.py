@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from rank_rl import formats
 from rank_rl.errors import RecipeError
 from rank_rl.formats.labels import alphabetic, relabel
-from rank_rl.records import Candidate, Order, Query, View, numbered
-from rank_rl.specs import FormatSpec
+from rank_rl.records import Candidate, Completion, Order, Query, Scores, View, numbered
+from rank_rl.rewards import one
+from rank_rl.rewards.base import tiers
+from rank_rl.specs import FormatSpec, RewardSpec
 from rank_rl.strategies.base import votes
 
 
@@ -214,7 +218,7 @@ def test_ties_are_read_as_equal_scores_where_they_are_allowed(text, said):
     ("text", "said", "issues"),
     [
         ("So: [3] > [2] = [1]", {"c": 1.0, "b": 0.25, "a": 0.25}, {"text_before", "bad_list"}),
-        ("[3] = [2]", {"c": 0.75, "b": 0.75}, {"missing"}),
+        ("[3] = [2]", {"c": 0.75, "b": 0.75, "a": 0.0}, {"missing"}),
         ("[3] = [3] > [2] > [1]", "cba", {"duplicate"}),
         ("[3] = [0] > [2] = [1]", {"c": 1.0, "b": 0.25, "a": 0.25}, {"out_of_range"}),
         ("[0] = [4]", None, {"out_of_range", "no_list"}),
@@ -242,3 +246,30 @@ def test_ideal_writes_ties_for_equal_grades_and_a_tied_list_has_no_places():
     for mode in ("reason", "answer"):
         assert " = [1]" in make(mode, ties=True).render(view()).messages[1]["content"]
         assert " = " not in make(mode).render(view()).messages[1]["content"]
+
+
+def test_documents_left_out_of_a_tied_list_share_its_last_places():
+    fmt, shown = make("answer", ties=True, top=3), view(8)
+    plain = votes(fmt.parse("[1] > [2] > [3]", shown), shown)
+    outcome = fmt.parse("[1] > [2] = [3]", shown)
+    both = votes(outcome, shown)
+    assert outcome.status == "ok" and len(outcome.answer.values) == 8
+    assert both["a"] == plain["a"] == 1.0
+    assert both["b"] == both["c"] == pytest.approx((plain["b"] + plain["c"]) / 2)
+    for docid in "defgh":
+        assert both[docid] == pytest.approx(sum(plain[d] for d in "defgh") / 5)
+    assert sum(both.values()) == pytest.approx(sum(plain.values()))
+
+
+def test_rewards_read_a_tail_that_is_left_out_as_last_whether_it_has_a_score_or_not():
+    fmt, shown = make("answer", ties=True, top=3), view(8)
+    outcome = fmt.parse("[1] > [2] = [3]", shown)
+    listed = {d: outcome.answer.values[d] for d in "abc"}
+    without = replace(outcome, answer=Scores(values=listed))
+    assert tiers(outcome, shown) == tiers(without, shown) == [["a"], ["b", "c"], [*"defgh"]]
+    grades = {"b": 2, "f": 1}
+    for name in ("ndcg", "ndcg_gain", "recall", "mrr", "kendall", "pair_agree", "pick_match"):
+        reward = one(RewardSpec(name=name, params={"k": 2} if name == "recall" else {}))
+        paid = [reward(o, shown, grades, Completion(text="")) for o in (outcome, without)]
+        assert paid[0] == paid[1], name
+        assert paid[0] is not None

@@ -34,7 +34,7 @@ from rank_rl.specs import FormatSpec, RewardSpec
 
 BLANK = Completion(text="")
 FAILED = Outcome(status="failed", issues=("no_choice",))
-OUTSIDE = Outcome(status="failed", issues=("bad_choice", "out_of_range", "no_choice"))
+OUTSIDE = Outcome(status="failed", issues=("out_of_range", "no_choice"))
 
 
 def view_of(*docids: str) -> View:
@@ -87,6 +87,38 @@ def test_a_pick_outside_the_view_is_read_as_such_by_the_format():
     fmt = formats.make(FormatSpec(name="choice", params={"pick": "worst"}))
     for text, paid in (("[2]", 0.0), ("[1]", 1.0), ("[7]", -0.5), ("none of them", -1.0)):
         assert Survived()(fmt.parse(text, ABC), ABC, GRADES, BLANK) == paid
+
+
+@pytest.mark.parametrize(
+    ("answer", "paid"),
+    [
+        ("<think>so</think><answer>[9]</answer>", -0.5),
+        ("<think>so</think><answer>[2]</answer>", 0.0),
+        ("[9]", -1.0),
+        ("[2]", -1.0),
+        ("so\n[9]", -1.0),
+        ("<think>so</think>[9]", -1.0),
+        ("<think>so</think><answer>[9]</answer> then", -1.0),
+        ("<think>so</think><answer>9</answer>", -1.0),
+        ("<think>so</think><answer>perhaps [9]</answer>", -1.0),
+    ],
+)
+def test_a_label_outside_the_view_is_paid_as_such_only_in_a_well_formed_text(answer, paid):
+    fmt = formats.make(FormatSpec(name="choice", mode="reason", params={"pick": "worst"}))
+    assert Survived()(fmt.parse(answer, ABC), ABC, GRADES, BLANK) == paid
+
+
+def test_no_broken_text_earns_more_by_naming_a_label_outside_the_view():
+    for mode in ("answer", "reason"):
+        fmt = formats.make(FormatSpec(name="choice", mode=mode, params={"pick": "worst"}))
+        for view, grades in adversaries.cases(6):
+            made = {a.name: a for a in adversaries.broken(fmt, view, grades)}
+            names = ("id out of range in prose", "id out of range without form")
+            named = [made[name] for name in names]
+            for text in named:
+                assert "out_of_range" in text.outcome.issues
+                assert Survived()(text.outcome, view, grades, BLANK) == -1.0
+            assert Survived()(made["id out of range"].outcome, view, grades, BLANK) == -0.5
 
 
 @pytest.mark.parametrize("reward", [PickMatch(), Survived(), PairAgree(), Kendall()])

@@ -127,7 +127,9 @@ def test_shuffled_views_depend_on_seed_and_query_and_documents():
     assert ask(RISING, heap).ranking.docids[:3] == docs(5, 4, 3)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("setwise", "worst"), ("elimination", "best")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("setwise", "worst"), ("elimination", "best"), ("tournament", "worst")]
+)
 def test_a_format_that_picks_the_other_end_is_a_mistake_of_the_recipe(name, kind):
     with pytest.raises(RecipeError, match=f"the format picks the {kind}"):
         ask(RISING, strategies.make(StrategySpec(name=name)), kind)
@@ -199,6 +201,55 @@ def test_a_failed_group_gives_no_points():
     assert "d4" not in shown(result)[0]
     assert result.ranking.docids == docs(4, 1, 2, 3)
     assert result.ranking.scores == (2, 0, 0, 0)
+
+
+def with_failed(task, strategy: Tournament, failed, kind="best"):
+    """Rank with an answerer that knows the grades and fails where ``failed(docids)`` says so."""
+
+    def answer(view: View) -> Outcome:
+        return FAILED if failed(set(view.docids)) else oracle(view, task.grades, kind)
+
+    return run([task], strategy, lambda vs: [answer(v) for v in vs])[0].ranking
+
+
+@pytest.mark.parametrize("top_k", [1, 5, None])
+def test_a_bracket_without_any_answer_casts_no_vote(top_k):
+    task = task_of(*range(12))
+    strategy = Tournament(size=4, advance=1, repeats=1, top_k=top_k)
+    ranking = with_failed(task, strategy, lambda docids: True)
+    assert ranking.docids == task.docids and set(ranking.scores) == {0.0}
+
+
+def test_a_failed_final_is_not_won():
+    task = task_of(*range(12))
+    strategy = Tournament(size=4, advance=1, repeats=1, seed=1)
+    firsts = [set(v) for v in shown(ask(task, strategy, "best"))[:3]]
+    ranking = with_failed(task, strategy, lambda docids: docids not in firsts)
+    assert sorted(ranking.scores) == [0.0] * 9 + [1.0] * 3
+    # The best of the first stage among the finalists is only first of equals.
+    winners = [max(group, key=task.grades.__getitem__) for group in firsts]
+    assert set(ranking.docids[:3]) == set(winners)
+    assert ranking.docids[:3] == tuple(sorted(winners, key=task.docids.index))
+
+
+def test_an_unread_document_goes_on_last_and_without_a_point():
+    def rank(unread: tuple[str, ...], advance: int):
+        task = task_of(1, 2, 3, 4)
+        values = {d: float(g) for d, g in task.grades.items() if d not in unread}
+        said = Outcome(status="ok", answer=Scores(values=values, unread=unread))
+        strategy = Tournament(size=4, advance=advance, repeats=1)
+        return run([task], strategy, lambda vs: [said for _ in vs])[0].ranking
+
+    assert rank(("d1",), 1).docids[0] == "d4"
+    assert rank(("d1",), 1).scores == (1, 0, 0, 0)
+    assert rank(("d1", "d2"), 2).docids == docs(4, 3, 1, 2)
+    assert rank(("d1", "d2", "d3"), 2).scores == (0, 0, 0, 0)
+
+
+def test_only_the_document_picked_wins_a_point():
+    ranking = ask(task_of(1, 2, 3, 4), Tournament(size=4, advance=2, repeats=1), "best").ranking
+    assert ranking.docids == docs(4, 1, 2, 3)
+    assert ranking.scores == (2, 0, 0, 0)
 
 
 def test_the_seed_of_a_tournament():

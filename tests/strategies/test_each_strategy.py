@@ -324,3 +324,48 @@ def test_mistakes_in_a_recipe_are_one_readable_line(spec, line):
     with pytest.raises(RecipeError, match=line) as caught:
         strategies.make(spec)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("elimination", "keep"),
+        ("groups", "size"),
+        ("groups", "repeats"),
+        ("groups", "seed"),
+        ("repeated", "times"),
+        ("setwise", "children"),
+        ("sliding", "passes"),
+        ("sliding", "step"),
+        ("sliding", "window"),
+        ("tournament", "repeats"),
+        ("tournament", "size"),
+    ],
+)
+def test_null_is_refused_where_it_means_nothing(name, key):
+    params = {"strategy": {"name": "single"}} if name == "repeated" else {}
+    with pytest.raises(RecipeError, match=rf"^strategy '{name}': {key} is None; expected an int"):
+        strategies.make(StrategySpec(name=name, params={**params, key: None}))
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("by_score", "size"),
+        ("elimination", "size"),
+        ("pairs", "per_document"),
+        ("refine", "depth"),
+        ("setwise", "top_k"),
+        ("single", "depth"),
+        ("tournament", "advance"),
+        ("tournament", "top_k"),
+    ],
+)
+def test_null_is_all_where_it_means_something(name, key):
+    params = {"strategy": {"name": "single"}} if name == "refine" else {}
+    strategy = strategies.make(StrategySpec(name=name, params={**params, key: None}))
+    kind = "worst" if name == "elimination" else "order"
+    ranking = ask(task_of(12), strategy, kind).ranking
+    assert ranking.docids[0] == "d12"
+    with pytest.raises(RecipeError, match="of at least [12] or null"):
+        strategies.make(StrategySpec(name=name, params={**params, key: 0}))

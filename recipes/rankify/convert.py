@@ -2,9 +2,9 @@
 
     python recipes/rankify/convert.py data/entailmentbank data/rankify
 
-writes ``train.json``, ``dev.json`` and ``test.json``, one list of questions each, passages in BM25's
-order. A judged passage with a grade above 0 "has the answer"; finer grades are lost, as Rankify's lists
-have none. Training questions that are also test questions are left out.
+writes ``train.json``, ``dev.json`` and ``test.json``, one list of questions each, passages in
+BM25's order. A judged passage with a grade above 0 "has the answer"; finer grades are lost, as
+Rankify's lists have none. Training questions that are also test questions are left out.
 """
 
 from __future__ import annotations

@@ -210,11 +210,17 @@ def load_encoder(source: Source, spec: ModelSpec, device: str, *, classifier: bo
         classifier: with the head of AutoModelForSequenceClassification.
 
     Raises:
-        ModelError: no weights, or none of a model that transformers knows.
+        ModelError: no weights, none of a model that transformers knows, or an encoder-decoder.
     """
     model = _weights(
         source, spec, device, "AutoModelForSequenceClassification" if classifier else "AutoModel"
     )
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise ModelError(
+            f"{type(model).__name__} is an encoder-decoder",
+            where=f"model {source.name!r}",
+            expected="an encoder or a decoder",
+        )
     model.config.use_cache = False
     if not classifier and getattr(model, "pooler", None) is not None:
         model.pooler.requires_grad_(False)  # kept in checkpoints; scorers pool token states

@@ -208,6 +208,22 @@ def test_an_adapter_is_trained_and_merged(recipe: Recipe, bert: Path) -> None:
     assert len(values) == 2 and reranker.rank("which house is red?", ["red", "blue"])
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_trained_over_a_base_in_bf16_is_in_fp32(
+    recipe: Recipe, bert: Path, case: str
+) -> None:
+    model = {"lora": {"r": 2, "alpha": 4}, "dtype": "bfloat16", "autocast": "off"}
+    spec = scorer_recipe(recipe, bert, case, model=model)
+    trainer, _ = trainer_of(spec)
+    named = dict(trainer.model.named_parameters())
+    assert {p.dtype for p in named.values() if p.requires_grad} == {torch.float32}
+    assert {p.dtype for p in named.values() if not p.requires_grad} == {torch.bfloat16}
+    before = {n: p.detach().clone() for n, p in named.items() if p.requires_grad}
+    trainer.train()
+    after = dict(trainer.model.named_parameters())
+    assert any(not torch.equal(before[n], after[n]) for n in before if ".lora_" in n)
+
+
 def test_lowest_layers_can_be_left_as_they_are(recipe: Recipe, bert: Path) -> None:
     spec = scorer_recipe(recipe, bert, "cross_encoder", model={"freeze_layers": 1})
     trainer, _ = trainer_of(spec)
@@ -249,11 +265,23 @@ def test_mined_negatives_replace_those_of_the_views(recipe: Recipe, bert: Path) 
     assert [r["step"] for r in mined] == [1, 2] and mined[0]["mined_changed"] > 0
 
 
+@pytest.mark.filterwarnings("error:.*gradient_checkpointing:FutureWarning")
 def test_layers_computed_again_for_the_backward_pass_learn_the_same(
-    recipe: Recipe, bert: Path
+    recipe: Recipe, bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    on: list[bool] = []
+    compute = ScorerTrainer.compute_loss
+
+    def seen(self: ScorerTrainer, model: Any, *args: Any, **options: Any) -> Any:
+        parts = self.accelerator.unwrap_model(model).modules()
+        on.append(any(getattr(part, "gradient_checkpointing", False) for part in parts))
+        return compute(self, model, *args, **options)
+
+    monkeypatch.setattr(ScorerTrainer, "compute_loss", seen)
     plain = scorer_recipe(recipe, bert, "cross_encoder")
     score.run(plain, {})
+    assert on and not any(on)
+    on.clear()
     out = Path(plain.run.output_dir)
     again = scorer_recipe(
         recipe,
@@ -263,6 +291,7 @@ def test_layers_computed_again_for_the_backward_pass_learn_the_same(
         run={"output_dir": str(out.with_name("again"))},
     )
     score.run(again, {})
+    assert on and all(on)
     for before, after in zip(learned(out), learned(again.run.output_dir), strict=True):
         assert after == pytest.approx(before, rel=1e-4)
 

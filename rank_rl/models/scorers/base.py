@@ -166,7 +166,7 @@ class Scorer(nn.Module):
 
     @property
     def is_gradient_checkpointing(self) -> bool:
-        """As transformers' models have it, and the next two."""
+        """As transformers' models have it, and the next four."""
         return bool(self.encoder.is_gradient_checkpointing)
 
     def gradient_checkpointing_enable(self, **options: Any) -> None:
@@ -176,6 +176,14 @@ class Scorer(nn.Module):
     def gradient_checkpointing_disable(self) -> None:
         """Keep what layers computed for the backward pass."""
         self.encoder.gradient_checkpointing_disable()
+
+    def activation_checkpointing_enable(self, **options: Any) -> None:
+        """What newer transformers call it."""
+        self.encoder.activation_checkpointing_enable(**options)
+
+    def activation_checkpointing_disable(self) -> None:
+        """What newer transformers call it."""
+        self.encoder.activation_checkpointing_disable()
 
     def _parts(self, lengths: Sequence[int]) -> Iterator[range]:
         """Consecutive rows of one padded batch each; ``lengths`` are ascending."""

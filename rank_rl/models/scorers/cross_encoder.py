@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rank_rl.models.scorers.base import Encoded, Padded, Raw, Scorer, linear, pool
+from rank_rl.models.scorers.base import Encoded, Padded, Raw, Scorer, exact, linear, pool
 from rank_rl.models.scorers.texts import TextTokens
 from rank_rl.records import View
 
@@ -35,7 +35,9 @@ class CrossEncoder(Scorer):
         super().__init__(encoder, tokens, fmt)
         size = encoder.config.hidden_size
         self.published = published
-        if not published:
+        if published:
+            _in_full(encoder)
+        else:
             self.head = nn.Linear(size, 1)
         self.terms = TermControl(size) if fmt.params.term_control else None
 
@@ -88,8 +90,27 @@ class TermControl(nn.Module):
         chosen = torch.zeros_like(batch.mask, dtype=torch.bool)
         for i, row in enumerate(batch.rows):
             chosen[i, list(row.matches)] = True
-        keys = torch.cat([pooled[:, None], states], 1)
         seen = torch.cat([chosen.new_ones(len(chosen), 1), chosen], 1)
-        weights = (self.shows(keys) @ self.asks(pooled)[..., None])[..., 0] / keys.shape[-1] ** 0.5
-        shares = weights.masked_fill(~seen, float("-inf")).softmax(1)
-        return linear(self.head, self.norm(pooled + (shares[..., None] * keys).sum(1)))
+        with exact(states):
+            keys = torch.cat([pooled[:, None].float(), states.float()], 1)
+            asked = linear(self.asks, pooled)[..., None] / keys.shape[-1] ** 0.5
+            weights = (linear(self.shows, keys) @ asked)[..., 0]
+            shares = weights.masked_fill(~seen, float("-inf")).softmax(1)
+            found = pooled.float() + (shares[..., None] * keys).sum(1)
+            scale, shift = self.norm.weight.float(), self.norm.bias.float()
+            normed = nn.functional.layer_norm(found, scale.shape, scale, shift, self.norm.eps)
+            return linear(self.head, normed)
+
+
+def _in_full(encoder: Any) -> None:
+    """Let the last layer of a published head give its score in fp32, whatever the rest is in."""
+    model = encoder.get_base_model() if hasattr(encoder, "get_base_model") else encoder
+    below = set(model.base_model.modules())
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m not in below]
+    for layer in layers:
+        if layer.out_features == 1:
+            layer.register_forward_hook(_again_in_full)
+
+
+def _again_in_full(layer: nn.Linear, inputs: tuple[torch.Tensor, ...], _: Any) -> torch.Tensor:
+    return linear(layer, inputs[0])

@@ -11,7 +11,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from rank_rl.errors import ModelError
+from rank_rl.errors import ModelError, RecipeError
 from rank_rl.formats import kind
 from rank_rl.models import loading
 from rank_rl.models.scorers import TABLE
@@ -38,6 +38,7 @@ def load_scorer(
 
     Raises:
         ModelError: the model cannot be found or has no weights, or its head has another shape.
+        RecipeError: ``pooling: cls`` of a model whose first state sees no later token.
     """
     import torch
 
@@ -46,14 +47,18 @@ def load_scorer(
     device = loading.place(device, train)
     published = _published(source, fmt)
     encoder = loading.load_encoder(source, spec, device, classifier=published)
+    if published:
+        _know_padding(encoder.config, tokenizer)
+    _check_pooling(encoder, fmt, spec, published=published)
     tokens = TextTokens(tokenizer, window=_window(encoder))
     if train:
         encoder = loading.make_trainable(encoder, spec, TASK)
     with torch.random.fork_rng(enabled=not train, devices=[]):
         if not train:
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)  # torch.manual_seed would seed GPUs too
         model = make(encoder, tokens, fmt, published=published)
-    _read_head(model, source.adapter or source.path, fmt.scorer)
+    if (file := _head_file(source)) is not None:
+        _read_head(model, file, fmt.scorer)
     model.to(device=device)
     model.train(train)
     if not train:
@@ -89,27 +94,42 @@ def tokens_of(loaded: loading.Loaded) -> Any:
 
 
 def make(encoder: Any, tokens: TextTokens, fmt: Any, *, published: bool) -> Scorer:
-    """A scorer around an encoder, with new heads in its dtype where it has none of its own."""
+    """A scorer around an encoder, with new heads in fp32 where it has none of its own.
+
+    The heads stay in fp32, as adapters do, over an encoder in bf16: the small steps of training
+    would round to nothing in bf16, and scores are computed in fp32 anyway.
+    """
     made_by = resolve("scorer", fmt.scorer, TABLE)
     known = {"published": True} if published else {}
     scorer: Scorer = made_by(encoder, tokens, fmt, **known)
-    return scorer.to(dtype=next(encoder.parameters()).dtype)
+    return scorer
 
 
-def _read_head(model: Scorer, folder: Path, kind: str) -> None:
-    """Take over the head that lies in a folder, if it is one of this kind of scorer."""
+def _head_file(source: Source) -> Path | None:
+    """The head's file: beside the adapter, or beside the weights; None where there is none."""
+    folders = [folder for folder in (source.adapter, source.path) if folder is not None]
+    return next((folder / FILE for folder in folders if (folder / FILE).is_file()), None)
+
+
+def _read_head(model: Scorer, path: Path, kind: str) -> None:
+    """Take over the head that lies in a file, if it is one of this kind of scorer."""
     from safetensors import SafetensorError, safe_open
 
-    path = folder / FILE
-    if not path.is_file():
-        return
     try:
         with safe_open(str(path), framework="pt") as file:
             if (file.metadata() or {}).get("scorer") != kind:
                 logger.info("%s: its head is of another kind of scorer, %s gets a new one",
                             path, kind)  # fmt: skip
                 return
-            model.load_state_dict({k: file.get_tensor(k) for k in file.keys()}, strict=False)  # noqa: SIM118
+            found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        expected = model.heads().keys()
+        if found.keys() != expected:
+            raise ModelError(
+                f"head has weights {', '.join(sorted(found))}",
+                where=str(path),
+                expected=f"{', '.join(sorted(expected))}, as format.params says",
+            )
+        model.load_state_dict(found, strict=False)
     except (OSError, SafetensorError, RuntimeError) as error:
         first = str(error).splitlines()[0]
         raise ModelError(f"head cannot be loaded: {first}", where=str(path)) from error
@@ -119,7 +139,7 @@ def _published(source: Source, fmt: Any) -> bool:
     """Whether a model's own classification head is to score."""
     from transformers import AutoConfig
 
-    if getattr(fmt.params, "head", None) != "auto" or (source.path / FILE).is_file():
+    if getattr(fmt.params, "head", None) != "auto" or _head_file(source) is not None:
         return False
     try:
         config = AutoConfig.from_pretrained(str(source.path))
@@ -129,6 +149,43 @@ def _published(source: Source, fmt: Any) -> bool:
         ) from error
     names = config.architectures or []
     return config.num_labels == 1 and any("ForSequenceClassification" in name for name in names)
+
+
+def _know_padding(config: Any, tokenizer: Any) -> None:
+    """Name the padding id to a decoder with a head, which scores at the last token before it."""
+    for part in (config, config.get_text_config()):
+        if getattr(part, "pad_token_id", None) is None:
+            part.pad_token_id = tokenizer.pad_token_id or 0
+
+
+def _check_pooling(encoder: Any, fmt: Any, spec: ModelSpec, *, published: bool) -> None:
+    """Refuse the first token's state where no later token changes it: all scores were the same."""
+    params = fmt.params
+    unused = published and not params.term_control
+    # Weights that are sharded while they are loaded cannot be asked.
+    sharded = any(p.is_meta or not p.numel() for p in encoder.parameters())
+    if params.pooling != "cls" or unused or sharded or not _looks_back_only(encoder):
+        return
+    raise RecipeError(
+        f"model {spec.name!r} reads from left to right, so the state of the first token (cls) is "
+        "the same for all documents",
+        where="format.params.pooling",
+        expected="last or mean",
+        remedy="write pooling: last",
+    )
+
+
+def _looks_back_only(encoder: Any) -> bool:
+    """Whether the first state of a sequence stays as it is when its later tokens change."""
+    import torch
+
+    base, device = encoder.base_model, next(encoder.parameters()).device
+    with torch.no_grad(), loading.evaluating(base):
+        one, other = (
+            base(input_ids=torch.tensor([ids], device=device)).last_hidden_state[:, 0]
+            for ids in ((1, 2, 3), (1, 4, 5))
+        )
+    return torch.equal(one, other)
 
 
 def _window(encoder: Any) -> int | None:

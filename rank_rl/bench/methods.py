@@ -90,7 +90,7 @@ def _strategies(stages: Stages) -> str:
 
 def objective(stage: str, spec: RecipeSpec) -> str:
     """What a stage learns from, in words; empty for stages that train nothing."""
-    from rank_rl.training.score import DEFAULT_LOSSES
+    from rank_rl.training.followed import DEFAULT_LOSSES
 
     losses = _weighted((loss.name, loss.weight) for loss in spec.losses or DEFAULT_LOSSES)
     if stage == "score":

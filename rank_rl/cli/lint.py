@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 EXIT_BROKEN = 1
 VIEWS = 12
+# Documents that a prompt shows where the format and not the sampler says how many.
+SIZES = {"pointwise": 1, "pair": 2}
 
 
 def lint_rewards(
@@ -55,6 +57,8 @@ def lint_rewards(
 def judge(spec: RecipeSpec, cases: Sequence[Case], *, where: str = "") -> Report:
     """Lint the rewards of a recipe on some of its views and on made-up ones of the same size.
 
+    Of one document, where format pointwise shows one: no order is at stake then.
+
     Raises:
         RecipeError: no rewards, a format or reward that cannot be made, label slots where text is
             generated.
@@ -69,7 +73,7 @@ def judge(spec: RecipeSpec, cases: Sequence[Case], *, where: str = "") -> Report
         )
     composite = rewards.make(spec.rewards)
     fmt = formats.make_written(spec.format, where="format.name")
-    size = spec.data.sampler.size
+    size = SIZES.get(spec.format.name, spec.data.sampler.size)
     if spec.data.sampler.name == "rollout" and cases:
         size = max(len(view.docids) for view, _ in cases)
     made_up = adversaries.cases(size)

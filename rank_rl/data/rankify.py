@@ -6,8 +6,9 @@ The format of DPR: a JSON list, or JSONL, of questions with what a retriever fou
      "ctxs": [{"id": "12", "title": "…", "text": "…", "score": 81.2, "has_answer": true}, …]}
 
 A passage that has the answer counts as relevant (grade 1), another one not (grade 0), one without
-``has_answer`` is unjudged: such judgements come from string matching, not from people. Lists that
-were published without texts need ``params.passages``, DPR's table of Wikipedia passages.
+``has_answer`` is unjudged, and a question without any has no grades: such judgements come from
+string matching, not from people. Lists that were published without texts need ``params.passages``,
+DPR's table of Wikipedia passages.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ def _task(
             metadata={} if answers is None else {"answers": answers},
         ),
         candidates=tuple(candidates),
-        grades=grades,
+        grades=grades or None,
         source="rankify",
     )
 

@@ -29,7 +29,8 @@ def scored(spec: DataSpec, train: Tasks) -> tuple[Tasks, TeacherScores, dict[str
     """The training tasks, the teacher's scores by query id and docid, and facts for provenance.
 
     With ``data.teacher_relevant`` tasks without grades get grade 1 for that many candidates that
-    the teacher scores best (ties by first-stage rank).
+    the teacher scores best (ties by first-stage rank). Without it, tasks with empty grades that
+    the teacher scored count as not graded, so that draws from them are kept.
 
     Raises:
         DataError: a malformed run, or one that scores no candidate of a training query.
@@ -48,6 +49,8 @@ def scored(spec: DataSpec, train: Tasks) -> tuple[Tasks, TeacherScores, dict[str
         if spec.teacher_relevant and own and not task.grades:
             task = dataclasses.replace(task, grades=_best(own, spec.teacher_relevant))
             graded += 1
+        elif own and not task.grades:
+            task = dataclasses.replace(task, grades=None)  # {}: nobody found anything relevant
         documents += len(task.docids)
         tasks.append(task)
     if train and not scores:

@@ -2,9 +2,10 @@
 
 Mode ``answer`` is that label alone; mode ``reason`` puts it between answer tags behind the
 reasoning. A preference becomes an order of both documents, a tie (``[1] = [2]``) equal scores.
-Issues beyond those of ``tags``: ``non_ascii``, ``bad_choice`` (more than the label, or another
-way to say it, ``[2] > [1]``), ``tie`` (where none is allowed), ``out_of_range`` and, when nothing
-can be read, ``no_choice``. A sentence that mentions both documents is no choice.
+Issues beyond those of ``tags``: ``non_ascii``, ``bad_choice`` (more than a label in brackets, or
+another way to say it, ``[2] > [1]``), ``tie`` (where none is allowed), ``out_of_range`` (no
+document has the label) and, when nothing can be read, ``no_choice``. A sentence that mentions both
+documents is no choice.
 """
 
 from __future__ import annotations
@@ -138,6 +139,8 @@ class PairFormat:
         if self.params.ties and plain == _tie(view):
             return view.labels, True
         one = id_pattern(view.labels)
+        if alone := re.fullmatch(rf"\[({one})\]", plain):
+            return (alone[1],), True  # spelled as asked for, though no document has it
         if not marked:
             # What is not between tags may be reasoning: only its last line can be an answer.
             plain = plain.rpartition("\n")[2]

@@ -1,7 +1,7 @@
 """What the weights of documents do to a loss: one rule for each kind of loss.
 
-- A term of one document is multiplied by its weight (bce, label_ce, list_mle, adr_mse; info_nce by
-  that of the relevant document).
+- A term of one document is multiplied by its weight (bce, label_ce, lm, list_mle, adr_mse; info_nce
+  by that of the relevant document).
 - A term of a pair by the mean of the two weights (margin, margin_mse, ranknet, lambda_loss). A
   curriculum weighs the relevant document D and the other 1 - D, so the mean is the difficulty of
   the pair (MacAvaney et al., 2020).

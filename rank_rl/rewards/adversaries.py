@@ -95,7 +95,15 @@ def cases(size: int) -> list[tuple[View, dict[str, int]]]:
 
     One relevant document at the top, in the middle and at the end; two that differ in grade, the
     better one first and last; many, of several grades; the best order shown already.
+    Of a single document: a relevant one, and one that is not.
     """
+    if size == 1:
+        doc = Candidate(docid="d0", text="Words about 0.", rank=1, score=1.0)
+        single = {"relevant": {"d0": 1}, "not relevant": {"d0": 0}}
+        return [
+            (numbered(Query(qid=f"made up: {name}", text="what?"), [doc]), known)
+            for name, known in single.items()
+        ]
     n, half = size, size // 2
     grades = {
         "one at the top": {0: 1},

@@ -93,6 +93,11 @@ class SamplerSpec(Spec):
             raise ValueError("strata belong to samplers pool and groups")
         if (self.negatives == "mined") != bool(self.refresh):
             raise ValueError("negatives: mined and refresh need one another")
+        if self.negatives == "mined" and self.least_ndcg:
+            raise ValueError(
+                "least_ndcg does not go with negatives: mined: a view whose negatives change has "
+                "another nDCG each time"
+            )
         if self.mined_share < 1 and self.negatives != "mined":
             raise ValueError("mined_share belongs to negatives: mined")
         return self

@@ -33,6 +33,7 @@ from rank_rl.models.scorers.loading import load_for, tokens_of
 from rank_rl.records import RankingTask, View, numbered
 from rank_rl.specs import ModelSpec, RecipeSpec
 from rank_rl.training.arguments import check_processes, hf_arguments
+from rank_rl.training.followed import check_data
 from rank_rl.training.resume import LOG_FILE, latest_checkpoint, mark_finished, resume_point
 from rank_rl.training.rollouts import draw_all
 from rank_rl.training.signals import check as check_signals
@@ -124,6 +125,7 @@ def begin(name: str, spec: RecipeSpec, info: Mapping[str, Any]) -> Stage:
             remedy="without splits all queries are test: set data.params.test_share, "
             "or give judgements for training such as qrels/train.tsv",
         )
+    check_data(name, spec, collection)
     set_seed(spec.run.seed)  # adapters are initialised from torch's global generator
     loaded = load_for(fmt, trainable(spec.model), train=True)
     tokens = tokens_of(loaded)

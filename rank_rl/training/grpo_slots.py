@@ -25,7 +25,8 @@ from rank_rl.rewards.monitor import Judged, part_statistics, summary
 from rank_rl.specs import RecipeSpec
 from rank_rl.training.alarm import watchers
 from rank_rl.training.completions import CompletionLog
-from rank_rl.training.score import DEFAULT_LOSSES, train_slots
+from rank_rl.training.followed import DEFAULT_LOSSES
+from rank_rl.training.score import train_slots
 from rank_rl.training.slot_trainer import SlotExample, slot_format
 
 if TYPE_CHECKING:

@@ -110,6 +110,8 @@ class MinedRows(Generic[Row]):
 
     def refresh(self, scores: Mapping[str, Mapping[str, float]]) -> Mined:
         """Draw every view again, with the hardest negatives by ``scores`` (query id -> docid)."""
+        # As many views as at first, in the same order: which draws are left out is up to the
+        # relevant documents alone (SamplerSpec refuses least_ndcg here).
         drawn, _ = sample_tasks(self.tasks, self.spec, seed=self.seed, scores=scores)
         before: list[float] = []
         after: list[float] = []
@@ -141,6 +143,7 @@ class MinedRows(Generic[Row]):
         return [self.rows[self.numbers[row.key]] for row in rows]
 
     def _replace(self, number: int, view: View) -> None:
+        assert self.of[number].query.qid == view.query.qid, "views of other rows"
         if view.docids != self.rows[number].view.docids:
             self.rows[number] = self.build(number, self.of[number], view)
 

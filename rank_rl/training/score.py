@@ -22,6 +22,7 @@ from rank_rl.rerank import Reranker
 from rank_rl.specs import LossSpec, RecipeSpec, StrategySpec
 from rank_rl.training import common, mining
 from rank_rl.training.callbacks import LogCallback, RerankCallback, ready
+from rank_rl.training.followed import losses_of
 from rank_rl.training.slot_trainer import (
     Objective,
     SlotExample,
@@ -43,12 +44,6 @@ SCORER_DEFAULTS: dict[str, Any] = {
     "remove_unused_columns": False,
     "save_steps": 50,
 }
-DEFAULT_LOSSES = (LossSpec(name="bce"), LossSpec(name="listnet", weight=0.3))
-# Of scorers for whose scores those are not made: cosines, paths.
-SCORER_LOSSES = {
-    "embedding": (LossSpec(name="info_nce"),),
-    "pair_scores": (LossSpec(name="tsp_margin"),),
-}
 
 
 def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,7 +63,7 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     if formats.kind(fmt) == "scorer":
         return train_scorer(spec, info)
     slot_format(spec, "score")
-    return train_slots("score", spec, info, supervised(spec.losses or DEFAULT_LOSSES))
+    return train_slots("score", spec, info, supervised(losses_of("score", spec)))
 
 
 def supervised(specs: Sequence[LossSpec]) -> Objective:
@@ -91,9 +86,7 @@ def train_scorer(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
 
     from rank_rl.training import scorer_trainer
 
-    kind = formats.make(spec.format).scorer  # type: ignore[attr-defined]
-    default = SCORER_LOSSES.get(kind, DEFAULT_LOSSES)
-    objective = supervised(spec.losses or default)  # wrong names before anything is loaded
+    objective = supervised(losses_of("score", spec))  # wrong names before anything is loaded
     stage = common.begin("score", spec, info)
     args = common.hf_arguments(spec, TrainingArguments, stage.out_dir, **SCORER_DEFAULTS)
     data, report = scorer_trainer.examples(stage)

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 from rank_rl.data.curriculum import ease, eased
 from rank_rl.data.teacher import TeacherScores
 from rank_rl.errors import DataError, RecipeError
+from rank_rl.formats import make
 from rank_rl.records import Grades, RankingTask, View
 from rank_rl.specs import RecipeSpec
+from rank_rl.training import followed
 
 if TYPE_CHECKING:
     from rank_rl.training.common import Stage
@@ -67,9 +69,12 @@ class Signals:
         return [eased(own[d], grades.get(d, 0) > 0, progress, self.end) for d in view.docids]
 
     def scores(self, view: View) -> list[float] | None:
-        """The teacher's score of each document shown, NaN where it gave none; None without any."""
-        own = self.teacher.get(view.query.qid)
-        return None if own is None else [own.get(d, math.nan) for d in view.docids]
+        """The teacher's score of each document shown, NaN where it gave none, as to all of a query
+        that its run lacks; None without a teacher."""
+        if not self.teacher:
+            return None
+        own = self.teacher.get(view.query.qid, {})
+        return [own.get(d, math.nan) for d in view.docids]
 
     def columns(self, view: View, grades: Grades, progress: float, like: Any) -> dict[str, Any]:
         """``teacher`` and ``weights`` of a ``ScoredGroup``: fp32, on the device of ``like``."""
@@ -123,3 +128,22 @@ def check(stage: str, spec: RecipeSpec) -> None:
             expected=f"random, hard or mixed in stage {stage}",
             remedy="only stage score mines while training",
         )
+    if spec.data.sampler.negatives == "mined" and _scorer(spec) == "pair_scores":
+        raise RecipeError(
+            "value mined",
+            where="data.sampler.negatives",
+            expected="random, hard or mixed with format pair_scores",
+            remedy="a path gives no scores that tell which document is hard",
+        )
+    if spec.data.lessons and stage != "sft":
+        raise RecipeError(
+            f"stage {stage} reads no lessons",
+            where="data.lessons",
+            expected="null",
+            remedy="they belong to stage sft; set it to null where it is inherited",
+        )
+    followed.check_teacher(stage, spec)
+
+
+def _scorer(spec: RecipeSpec) -> str:
+    return str(getattr(make(spec.format), "scorer", ""))

@@ -128,6 +128,10 @@ def test_tasks_without_grades_show_the_best_ranked_as_hard() -> None:
         ({"name": "window", "skip_top": 1}, "belong to sampler pool"),
         ({"name": "window", "strata": [[1, 2, 1]]}, "samplers pool and groups"),
         ({"negatives": "mined"}, "need one another"),
+        (
+            {"negatives": "mined", "refresh": 2, "least_ndcg": 0.1},
+            "least_ndcg does not go with negatives: mined",
+        ),
         ({"refresh": 5}, "need one another"),
         ({"mined_share": 0.5}, "belongs to negatives: mined"),
         ({"strata": [[1, 4, 2], [4, 9, 2]]}, r"stratum \[4, 9, 2\]: .* ranks of 5 or more"),

@@ -72,6 +72,13 @@ def test_lists_are_cut_to_the_depth_and_divided_by_file(tmp_path: Path) -> None:
     assert [t.query.qid for t in rankify(params=params, validation=0).train] == ["12"]
 
 
+def test_a_question_without_judgements_has_no_grades(tmp_path: Path) -> None:
+    bare = {"question": "who?", "ctxs": [context(1), context(2)]}
+    none = {"question": "what?", "ctxs": [context(1, has_answer=False)]}
+    found = rankify(written(tmp_path, [bare, none]))
+    assert [task.grades for task in found.test] == [None, {"1": 0}]
+
+
 def test_texts_of_lists_without_them_come_from_the_table_of_passages(tmp_path: Path) -> None:
     bare = [{**LIST[0], "ctxs": [{"id": 7, "has_answer": True}, {"id": 3, "score": 2}]}]
     path = written(tmp_path, bare)

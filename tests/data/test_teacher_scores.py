@@ -9,8 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from rank_rl import data
+from rank_rl.data.sampling import sample_tasks
 from rank_rl.errors import DataError
-from rank_rl.specs import DataSpec
+from rank_rl.specs import DataSpec, SamplerSpec
 
 
 def collection(tmp_path: Path, run: str, **changes: object) -> data.Collection:
@@ -18,6 +19,7 @@ def collection(tmp_path: Path, run: str, **changes: object) -> data.Collection:
     tasks = [
         {"qid": "graded", "query": "a?", "grades": {"d2": 2}, "split": "train"},
         {"qid": "bare", "query": "b?", "split": "train"},
+        {"qid": "empty", "query": "d?", "grades": {}, "split": "train"},
         {"qid": "held", "query": "c?", "grades": {"d1": 1}, "split": "test"},
     ]
     file, teacher = tmp_path / "tasks.jsonl", tmp_path / "teacher.trec"
@@ -47,7 +49,7 @@ def test_scores_of_training_candidates_are_kept(tmp_path: Path) -> None:
     facts = dict(found.provenance["teacher"])
     assert len(facts.pop("file")) == 64
     assert facts == {"queries": 2, "scores": 4, "graded": 0}
-    assert [t.grades for t in found.train] == [{"d2": 2}, None]
+    assert [t.grades for t in found.train] == [{"d2": 2}, None, {}]
     changed = collection(tmp_path, RUN.replace("8.5", "8.6"))
     assert changed.provenance["teacher"]["file"] != found.provenance["teacher"]["file"]
 
@@ -55,7 +57,7 @@ def test_scores_of_training_candidates_are_kept(tmp_path: Path) -> None:
 def test_the_best_documents_are_relevant_where_nobody_graded(tmp_path: Path) -> None:
     found = collection(tmp_path, RUN, teacher_relevant=2)
     # d1 and d2 score the same: the first stage's d1.
-    assert [t.grades for t in found.train] == [{"d2": 2}, {"d3": 1, "d1": 1}]
+    assert [t.grades for t in found.train] == [{"d2": 2}, {"d3": 1, "d1": 1}, {}]
     assert found.provenance["teacher"]["graded"] == 1
     assert found.test[0].grades == {"d1": 1}
 
@@ -68,3 +70,14 @@ def test_a_run_of_other_queries_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="set teacher_run"):
         DataSpec(source="jsonl", teacher_relevant=2)
     assert "teacher" not in collection(tmp_path, RUN, teacher_run=None).provenance
+
+
+def test_empty_grades_of_a_query_that_the_teacher_scored_are_no_grades(tmp_path: Path) -> None:
+    run = RUN + "empty Q0 d2 1 4 t\n"
+    found = collection(tmp_path, run)
+    assert [t.grades for t in found.train] == [{"d2": 2}, None, None]
+    pairs, report = sample_tasks(found.train, SamplerSpec(size=2), seed=0)
+    assert [task.query.qid for task, _ in pairs] == ["graded", "bare", "empty"]
+    assert report.dropped == 0
+    graded = collection(tmp_path, run, teacher_relevant=1)
+    assert [t.grades for t in graded.train] == [{"d2": 2}, {"d3": 1}, {"d2": 1}]

@@ -96,6 +96,19 @@ def test_a_foreign_label_is_no_choice(text):
     assert {"out_of_range", "no_choice"} <= issues
 
 
+@pytest.mark.parametrize(
+    ("text", "issues"),
+    [
+        ("[3]", {"out_of_range", "no_choice"}),
+        (" [0]\n", {"out_of_range", "no_choice"}),
+        ("3", {"bad_choice", "out_of_range", "no_choice"}),
+        ("Passage [3]", {"bad_choice", "out_of_range", "no_choice"}),
+    ],
+)
+def test_a_foreign_label_is_a_bad_choice_only_where_it_is_spelled_otherwise(text, issues):
+    assert read(text) == ("failed", None, issues)
+
+
 def test_a_tie_is_ok_where_it_is_allowed():
     assert read("[1] = [2]", ties=True) == ("ok", "a=b", set())
     assert read("[2] = [1]", ties=True) == ("repaired", "a=b", {"bad_choice"})

@@ -6,6 +6,7 @@ The group by hand: scores 1, 2, 0 for grades 2, 1, 0, so that the first two are 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -264,3 +265,31 @@ def test_parameters_out_of_range_are_one_line(name, params, message):
 def test_what_a_group_lacks_is_said(name, params, message):
     with pytest.raises(RecipeError, match=f"loss '{name}': {message}"):
         value(name, group(), **params)
+
+
+FOLLOWING = [
+    ("kl", {}),
+    ("margin_mse", {}),
+    ("margin_mse", {"pairs": "all"}),
+    *(
+        (name, {"target": "teacher"})
+        for name in ("adr_mse", "list_mle", "listnet", "margin", "rank_list", "ranknet")
+    ),
+    ("list_mle", {"target": "teacher", "ties": "ranks", "discount": "exponential"}),
+    ("tsp_margin", {"target": "teacher"}),
+]
+
+
+@pytest.mark.parametrize(("name", "params"), FOLLOWING)
+@pytest.mark.parametrize("weighed", [False, True])
+def test_a_query_without_teacher_scores_teaches_nothing(
+    name: str, params: dict[str, Any], weighed: bool
+) -> None:
+    fields = {"weights": [0.5, 1.0, 0.25]} if weighed else {}
+    pairs = torch.rand(3, 3, requires_grad=True)
+    g = group(teacher=[math.nan] * 3, ranks=[1.0, 2.0, 3.0], **fields)
+    g = replace(g, pairs=pairs)
+    found = losses.one(LossSpec(name=name, params=params))(g)
+    assert found.item() == 0
+    found.backward()
+    assert g.scores.grad is not None and g.scores.grad.tolist() == [0, 0, 0]

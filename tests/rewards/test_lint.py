@@ -16,7 +16,7 @@ from rank_rl.cli.lint import judge
 from rank_rl.records import Candidate, Order, Outcome, Query, Scores, numbered
 from rank_rl.rewards import adversaries
 from rank_rl.rewards.lint import Report, compared, lint, profile
-from rank_rl.specs import FormatSpec, RewardSpec
+from rank_rl.specs import FormatSpec, RecipeSpec, RewardSpec
 
 FORMATS = [
     ("permutation", "answer", {}),
@@ -369,3 +369,27 @@ def test_recipes_have_rewards():
 def test_the_rewards_of_every_recipe_keep_the_order(path):
     report = judge(recipes.load(path, []).spec, [])
     assert [b.line() for b in report.breaks] == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "pointwise", "params": {"max": 10}},
+        {"name": "pair"},
+        {"name": "pair", "mode": "answer"},
+    ],
+)
+def test_made_up_views_show_as_many_documents_as_the_format_asks_about(changes):
+    spec = RecipeSpec(
+        run={"name": "one", "output_dir": "none"},
+        model={"name": "none"},
+        data={"source": "bundled", "sampler": {"name": "rollout", "size": 20}},
+        format={"mode": "reason", **changes},
+        rewards=[{"name": "ndcg"}, {"name": "format", "weight": 0.5}],
+    )
+    report = judge(spec, [])
+    assert {len(p.view.docids) for p in report.paid} == {1 if changes["name"] == "pointwise" else 2}
+    assert report.clean
+    assert any(p.level == "malformed" for p in report.paid)
+    careless = judge(spec.model_copy(update={"rewards": [of("ndcg"), of(f"{HERE}:Hits")]}), [])
+    assert not careless.clean

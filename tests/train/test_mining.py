@@ -23,7 +23,7 @@ from stage_runs import (
 from test_score import trainer_of
 
 from rank_rl.errors import RecipeError
-from rank_rl.specs import RecipeSpec
+from rank_rl.specs import FormatSpec, RecipeSpec
 from rank_rl.training import grpo, mining, score, sft
 from rank_rl.training.slot_trainer import SlotExample, collate
 
@@ -54,7 +54,7 @@ def scores_by_query(
     trainer: Any, rows: mining.MinedRows[SlotExample]
 ) -> dict[str, dict[str, float]]:
     given = rows.candidates()
-    found = score.slot_scores(trainer, trainer_stage(trainer), given)
+    found = score.scores(trainer, trainer_stage(trainer), given)
     return {t.query.qid: s for t, s in zip(given, found, strict=True)}
 
 
@@ -101,6 +101,14 @@ def test_refreshed_negatives_are_the_best_scored_by_the_model(made: Any) -> None
     assert report.score == pytest.approx(sum(values) / 16)
     assert report.before < report.score
     assert rows.refresh(found).changed == 0
+
+
+def test_a_row_keeps_its_query(made: Any) -> None:
+    _, rows = made
+    first, second = (row.view for row in rows.rows[:2])
+    assert first.query.qid != second.query.qid
+    with pytest.raises(AssertionError, match="views of other rows"):
+        rows._replace(0, second)
 
 
 def test_shown_documents_are_taken_up_again(made: Any) -> None:
@@ -190,7 +198,7 @@ from rank_rl.training import mining, score
 folder = Path(sys.argv[1])
 spec = RecipeSpec.model_validate_json((folder / "spec.json").read_text())
 shown, asked = [], []
-refresh, scores = mining.MinedRows.refresh, score.slot_scores
+refresh, scores = mining.MinedRows.refresh, score.scores
 
 def watched(self, found):
     report = refresh(self, found)
@@ -201,7 +209,7 @@ def counted(trainer, stage, tasks):
     asked.append([t.query.qid for t in tasks])
     return scores(trainer, stage, tasks)
 
-mining.MinedRows.refresh, score.slot_scores = watched, counted
+mining.MinedRows.refresh, score.scores = watched, counted
 score.run(spec, {})
 (folder / f"rank{os.environ['RANK']}.json").write_text(json.dumps([shown, asked]))
 """
@@ -226,3 +234,6 @@ def test_other_stages_refuse_to_mine(recipe: Recipe, tmp_path: Path) -> None:
     )
     with pytest.raises(RecipeError, match="only stage score mines while training"):
         grpo.run(slots, {})
+    paths = spec.model_copy(update={"format": FormatSpec(name="pair_scores")})
+    with pytest.raises(RecipeError, match="hard or mixed with format pair_scores"):
+        score.run(paths, {})

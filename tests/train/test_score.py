@@ -26,6 +26,7 @@ from rank_rl.models.packed import PackedScorer
 from rank_rl.specs import LossSpec, RecipeSpec
 from rank_rl.training import common, score
 from rank_rl.training.batches import Repeated, shuffled
+from rank_rl.training.followed import DEFAULT_LOSSES
 from rank_rl.training.slot_trainer import SlotTrainer, collate, examples
 
 Recipe = Callable[..., RecipeSpec]
@@ -37,7 +38,7 @@ def trainer_of(spec: RecipeSpec, **arguments: Any) -> tuple[SlotTrainer, list[An
     stage = common.begin("score", spec, {})
     args = common.hf_arguments(spec, TrainingArguments, stage.out_dir)
     data, _ = examples(stage)
-    objective = score.supervised(score.DEFAULT_LOSSES)
+    objective = score.supervised(DEFAULT_LOSSES)
     return SlotTrainer(stage, objective, args=args, train_dataset=data, **arguments), data
 
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from rank_rl.cli.app import app
 from rank_rl.errors import DataError, RecipeError
 from rank_rl.losses.group import ScoredGroup, need
-from rank_rl.specs import RecipeSpec
+from rank_rl.specs import FormatSpec, RecipeSpec
 from rank_rl.training import common, grpo, score, sft
 from rank_rl.training.resume import resume_point
 
@@ -200,3 +200,78 @@ def test_a_run_with_other_teacher_scores_starts_again(recipe: Recipe, tmp_path: 
     teacher_run(tmp_path, (2.0, -0.5, 0.5))
     stage = common.begin("score", longer, {})
     assert resume_point(stage.out_dir, longer, stage.identity()) is None
+
+
+def shortened(tmp_path: Path) -> str:
+    """A teacher's run that lacks train5."""
+    run = Path(teacher_run(tmp_path))
+    run.write_text("\n".join(x for x in run.read_text().splitlines() if "train5" not in x))
+    return str(run)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [{"name": "kl"}, {"name": "margin_mse"}, {"name": "ranknet", "params": {"target": "teacher"}}],
+)
+def test_training_goes_past_queries_that_the_teacher_did_not_score(
+    recipe: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture, loss: dict[str, Any]
+) -> None:
+    training = {**TRAINING, "max_steps": 8, "per_device_train_batch_size": 1}
+    changes = {"teacher_run": shortened(tmp_path)}
+    spec = with_data(recipe, changes, losses=[loss, {**WATCHED, "weight": 0}], training=training)
+    with caplog.at_level("INFO", logger="rank_rl"):
+        score.run(spec, {})
+    lacking = [g for g in SEEN if not g.teacher.isfinite().any()]
+    assert len(SEEN) == 8 and len(lacking) == 1
+    assert [r["loss"] for r in learned(spec.run.output_dir)].count(0.0) >= 1
+    assert "1 of 8 training queries have no teacher scores" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("losses", "message"),
+    [
+        ([], "8 training queries without grades, where bce takes all documents for irrelevant"),
+        ([{"name": "label_ce"}, {"name": "ranknet"}], "where label_ce takes all"),
+        ([{"name": "margin_mse"}], "where margin_mse has nothing to learn"),
+    ],
+)
+def test_losses_of_grades_are_refused_where_only_a_teacher_judged(
+    recipe: Recipe, tmp_path: Path, losses: list[Any], message: str
+) -> None:
+    changes = {"path": ungraded(recipe, tmp_path), "teacher_run": teacher_run(tmp_path)}
+    with pytest.raises(RecipeError, match=message):
+        score.run(with_data(recipe, changes, losses=losses), {})
+
+
+def test_losses_that_teach_nothing_beside_others_are_told(
+    recipe: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    changes = {"path": ungraded(recipe, tmp_path), "teacher_run": teacher_run(tmp_path)}
+    losses = [{"name": "lambda_loss"}, {"name": "ranknet"}]
+    with caplog.at_level("WARNING", logger="rank_rl"):
+        score.run(with_data(recipe, changes, losses=losses), {})
+    assert "8 training queries have no grades: lambda_loss teaches nothing there" in caplog.text
+
+
+def test_a_teacher_that_nothing_follows_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+    run = {"teacher_run": teacher_run(tmp_path)}
+    none = r"data.teacher_run: no loss of stage {} follows a teacher \({}\)"
+    grades = [{"name": "bce"}, {"name": "listnet", "params": {"target": "grades"}}]
+    with pytest.raises(RecipeError, match=none.format("score", "bce, listnet")):
+        score.run(with_data(recipe, run, losses=grades), {})
+    scorer = with_data(recipe, run, losses=[]).model_copy(
+        update={"format": FormatSpec(name="embedding")}
+    )
+    with pytest.raises(RecipeError, match=none.format("score", "info_nce")):
+        score.run(scorer, {})
+    with pytest.raises(RecipeError, match=none.format("sft", "it has none")):
+        sft.run(with_data(recipe, run), {})
+    score.run(with_data(recipe, {**run, "teacher_relevant": 1}, losses=grades), {})
+    score.run(with_data(recipe, run, losses=[]), {})  # listnet follows it
+
+
+@pytest.mark.parametrize("stage", [score.run, grpo.run])
+def test_only_sft_takes_lessons(recipe: Recipe, stage: Any) -> None:
+    spec = with_data(recipe, {"lessons": "lessons.jsonl"}, rewards=[{"name": "ndcg"}])
+    with pytest.raises(RecipeError, match="data.lessons: stage .* reads no lessons"):
+        stage(spec, {})

@@ -44,7 +44,7 @@ format: dev ## put the code into the project's format
 	$(BIN)/ruff format .
 
 docs-tables: dev ## write the README tables again from results/
-	$(BIN)/python -m rank_rl.bench.tables README.md $(wildcard recipes/*/README.md)
+	$(BIN)/python -m rank_rl.bench.tables README.md $(wildcard recipes/*/README.md recipes/*/*/README.md)
 
 clean: ## remove caches and build files (not outputs/, not .venv)
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -25,6 +25,7 @@ _BLOCK = re.compile(
 _METHODS = re.compile(r"(<!-- methods -->\n).*?(<!-- /methods -->)", re.DOTALL)
 Row = dict[str, Any]
 LEVEL = 0.05
+UNMEASURED = "Not measured yet."
 # What one answer of a kind is, of which a share could not be read.
 _PARSED = {"slots": "of slots", "text": "of answers"}
 
@@ -117,6 +118,8 @@ def block(result: Mapping[str, Any]) -> str:
 def regenerate(path: Path) -> int:
     """Rewrite the table blocks of a Markdown file; returns how many there are.
 
+    A block that never held a table says so until its result file is there.
+
     Raises:
         DataError: the file or a result file is missing or malformed.
         RecipeError: a recipe of the table of methods is wrong.
@@ -129,6 +132,8 @@ def regenerate(path: Path) -> int:
         nonlocal count
         count += 1
         source = path.parent / match["path"]
+        if not source.exists() and match["body"].strip() in ("", UNMEASURED):
+            return f"{match['open']}{UNMEASURED}\n{match['close']}"
         try:
             body = block(json.loads(_read(source)))
         except (ValueError, KeyError, TypeError) as error:

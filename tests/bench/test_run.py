@@ -420,6 +420,9 @@ def test_the_readme_table_comes_from_the_result(recipe, tmp_path):
 def test_a_readme_that_names_no_result_is_one_line(tmp_path, capsys):
     readme = tmp_path / "README.md"
     readme.write_text("<!-- table:gone.json -->\n<!-- /table -->\n")
+    assert tables.main([str(readme)]) == 0  # nothing was measured so far
+    assert tables.UNMEASURED in readme.read_text()
+    readme.write_text("<!-- table:gone.json -->\n| a table |\n<!-- /table -->\n")
     assert tables.main([str(readme)]) == 2
     assert "gone.json: no such file" in capsys.readouterr().err
     (tmp_path / "gone.json").write_text("[]")

@@ -158,7 +158,7 @@ def test_pipeline_of_a_folder(tmp_path: Path) -> None:
     assert (spec.name, spec.stages[0].recipe, path) == ("p", "sft.yaml", tmp_path / "pipeline.yaml")
     write(tmp_path, "name: p\nstages: [{stage: stf, recipe: sft.yaml}]\n", "pipeline.yaml")
     with pytest.raises(
-        RecipeError, match=r"stages.0.stage: value 'stf'; expected 'teach', 'score'"
+        RecipeError, match=r"stages.0.stage: value 'stf'; expected 'teach', 'rank'"
     ):
         load_pipeline(tmp_path)
 

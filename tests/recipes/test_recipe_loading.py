@@ -157,9 +157,7 @@ def test_pipeline_of_a_folder(tmp_path: Path) -> None:
     spec, path = load_pipeline(tmp_path)
     assert (spec.name, spec.stages[0].recipe, path) == ("p", "sft.yaml", tmp_path / "pipeline.yaml")
     write(tmp_path, "name: p\nstages: [{stage: stf, recipe: sft.yaml}]\n", "pipeline.yaml")
-    with pytest.raises(
-        RecipeError, match=r"stages.0.stage: value 'stf'; expected 'teach', 'rank'"
-    ):
+    with pytest.raises(RecipeError, match=r"stages.0.stage: value 'stf'; expected 'teach', 'rank'"):
         load_pipeline(tmp_path)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rank_rl.cli.run import announced, run_all
+from rank_rl.cli.run import Force, Launch, StageOverrides, announced, run_all
 from rank_rl.cli.show import line
 
 
@@ -15,23 +15,13 @@ def arms(
     folder: Annotated[
         Path, typer.Argument(help="Recipe folder with arms.yaml, or that file.", show_default=False)
     ],
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="[STAGE:]A.B=C", help="Change a value in every stage, or in one."
-        ),
-    ] = None,
+    set_: StageOverrides = None,
     from_: Annotated[
         str | None,
         typer.Option("--from", metavar="STAGE", help="Run this stage of all arms and on again."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Run every stage again.")] = False,
-    launch: Annotated[
-        str | None,
-        typer.Option(
-            "--launch", metavar="FILE", help="An accelerate configuration instead of its own."
-        ),
-    ] = None,
+    force: Force = False,
+    launch: Launch = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List what would run; start nothing.")
     ] = False,

@@ -18,27 +18,32 @@ if TYPE_CHECKING:
     from rank_rl.cli.pipeline import Clock, Pipeline, Step
 
 
+StageOverrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="[STAGE:]A.B=C", help="Change a value in every stage, or in one."
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Run every stage again.")]
+Launch = Annotated[
+    str | None,
+    typer.Option(
+        "--launch", metavar="FILE", help="An accelerate configuration instead of its own."
+    ),
+]
+
+
 def run(
     folder: Annotated[
         Path, typer.Argument(help="Recipe folder with pipeline.yaml.", show_default=False)
     ],
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="[STAGE:]A.B=C", help="Change a value in every stage, or in one."
-        ),
-    ] = None,
+    set_: StageOverrides = None,
     from_: Annotated[
         str | None,
         typer.Option("--from", metavar="STAGE", help="Run this stage and all behind it again."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Run every stage again.")] = False,
-    launch: Annotated[
-        str | None,
-        typer.Option(
-            "--launch", metavar="FILE", help="An accelerate configuration instead of its own."
-        ),
-    ] = None,
+    force: Force = False,
+    launch: Launch = None,
 ) -> None:
     """Run all stages of a recipe; stages that are done are skipped, a killed run goes on."""
     from rank_rl.cli import pipeline as pipelines

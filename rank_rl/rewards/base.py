@@ -35,6 +35,18 @@ class Reward(Protocol):
         ...
 
 
+class UpToOne:
+    """Bounds of a reward that pays a malformed text ``malformed`` and the best answer 1."""
+
+    __slots__ = ()
+    malformed: float
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """``malformed`` to 1."""
+        return (self.malformed, 1.0)
+
+
 @runtime_checkable
 class Eventful(Protocol):
     """A reward that can say what was special about a value (clipped, undefined), for counting."""

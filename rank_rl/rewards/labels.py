@@ -15,15 +15,28 @@ from statistics import fmean
 from typing import Literal
 
 from rank_rl.records import Completion, Grades, Outcome, Scores, View
-from rank_rl.rewards.base import check, clean, is_count, is_number, payable, valid
+from rank_rl.rewards.base import UpToOne, check, clean, is_count, is_number, payable, valid
 from rank_rl.rewards.gold import Gold
 
 Measure = Literal["brier", "absolute", "ece"]
 Pair = tuple[float, float]
 
 
+class _OnScale(UpToOne):
+    """A reward that looks at scores as they are, on a scale of its own."""
+
+    __slots__ = ()
+    max: float
+    grade_max: int
+
+    @property
+    def scale(self) -> tuple[float, int]:
+        """Top of the scores, and the grade it stands for."""
+        return (self.max, self.grade_max)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LabelAgree:
+class LabelAgree(_OnScale):
     """Share of documents whose label is that of their grade, in [0, 1] (ProRank, 2025, 2506.03487).
 
     Labels are the whole numbers 0 … ``max``; a score between two is rounded. The label of a grade
@@ -59,16 +72,6 @@ class LabelAgree:
             malformed=self.malformed,
         )
 
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """``malformed`` to 1."""
-        return (self.malformed, 1.0)
-
-    @property
-    def scale(self) -> tuple[float, int]:
-        """Top of the scores, and the grade it stands for."""
-        return (self.max, self.grade_max)
-
     def __call__(
         self, outcome: Outcome, view: View, grades: Grades, completion: Completion
     ) -> float | None:
@@ -94,7 +97,7 @@ def _label(score: float, most: int) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
+class Calibration(_OnScale):
     """1 less the error of scores against grades, both scaled to 0 … 1, in [0, 1].
 
     ``brier``: mean squared difference (Brier, 1950). ``absolute``: mean difference. ``ece``:
@@ -128,16 +131,6 @@ class Calibration:
             bins=self.bins,
             malformed=self.malformed,
         )
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """``malformed`` to 1."""
-        return (self.malformed, 1.0)
-
-    @property
-    def scale(self) -> tuple[float, int]:
-        """Top of the scores, and the grade it stands for."""
-        return (self.max, self.grade_max)
 
     def __call__(
         self, outcome: Outcome, view: View, grades: Grades, completion: Completion

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rank_rl.records import Completion, Grades, Outcome, View
-from rank_rl.rewards.base import check, payable, valid
+from rank_rl.rewards.base import UpToOne, check, payable, valid
 from rank_rl.rewards.gold import Gold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PairAgree:
+class PairAgree(UpToOne):
     """Share of pairs of different grade in the right order, ties half, in [0, 1].
 
     Raises:
@@ -31,11 +31,6 @@ class PairAgree:
 
     def __post_init__(self) -> None:
         check(self.name, payable(self.malformed, 0), "malformed <= 0", malformed=self.malformed)
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """``malformed`` to 1."""
-        return (self.malformed, 1.0)
 
     def __call__(
         self, outcome: Outcome, view: View, grades: Grades, completion: Completion
@@ -51,7 +46,7 @@ class PairAgree:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kendall:
+class Kendall(UpToOne):
     """Kendall's tau-b of answer and grades, in [-1, 1] (Kendall, 1945).
 
     Right less wrong pairs, divided by the geometric mean of the pairs that the answer tells apart
@@ -68,11 +63,6 @@ class Kendall:
 
     def __post_init__(self) -> None:
         check(self.name, payable(self.malformed, -1), "malformed <= -1", malformed=self.malformed)
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """``malformed`` to 1."""
-        return (self.malformed, 1.0)
 
     def __call__(
         self, outcome: Outcome, view: View, grades: Grades, completion: Completion

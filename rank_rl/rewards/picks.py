@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from rank_rl.records import Completion, Grades, Outcome, View
-from rank_rl.rewards.base import check, is_number, payable, valid
+from rank_rl.rewards.base import UpToOne, check, is_number, payable, valid
 from rank_rl.rewards.gold import Gold
 
 # Issues of a text that is wrong in naming no document of the view only: as a pick, as a list.
@@ -20,7 +20,7 @@ _OUTSIDE = (frozenset({"out_of_range", "no_choice"}), frozenset({"out_of_range",
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PickMatch:
+class PickMatch(UpToOne):
     """1 for choosing a document of the highest grade shown, else 0 (Rank-R1, 2025, 2503.06034).
 
     ``graded`` pays the grade of what was chosen as a part of the highest one.
@@ -36,11 +36,6 @@ class PickMatch:
     def __post_init__(self) -> None:
         check(self.name, payable(self.malformed, 0), "malformed <= 0", malformed=self.malformed)
 
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """``malformed`` to 1."""
-        return (self.malformed, 1.0)
-
     def __call__(
         self, outcome: Outcome, view: View, grades: Grades, completion: Completion
     ) -> float | None:
@@ -54,7 +49,7 @@ class PickMatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Survived:
+class Survived(UpToOne):
     """1 for leaving out a document that is not of the highest grade, 0 for one that is.
 
     After IRanker (2025, 2506.21638), where the document of the highest grade must survive every
@@ -80,11 +75,6 @@ class Survived:
             malformed=self.malformed,
             out_of_pool=self.out_of_pool,
         )
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """``malformed`` to 1."""
-        return (self.malformed, 1.0)
 
     def __call__(
         self, outcome: Outcome, view: View, grades: Grades, completion: Completion

@@ -15,12 +15,12 @@ from functools import lru_cache
 
 from rank_rl import metrics
 from rank_rl.records import Completion, Grades, Order, Outcome, View
-from rank_rl.rewards.base import check, is_count, is_number, payable, tiers, valid
+from rank_rl.rewards.base import UpToOne, check, is_count, is_number, payable, tiers, valid
 from rank_rl.rewards.gold import Gold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ndcg:
+class Ndcg(UpToOne):
     """nDCG@k within the view, in [0, 1]; Ndcg(k=10) pays the best order 1.0.
 
     Raises:
@@ -35,11 +35,6 @@ class Ndcg:
         ok = is_count(self.k) and payable(self.malformed, 0)
         check(self.name, ok, "k >= 1 and malformed <= 0", k=self.k, malformed=self.malformed)
 
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """``malformed`` to 1."""
-        return (self.malformed, 1.0)
-
     def __call__(
         self, outcome: Outcome, view: View, grades: Grades, completion: Completion
     ) -> float | None:
@@ -51,7 +46,7 @@ class Ndcg:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NdcgGain:
+class NdcgGain(UpToOne):
     """Gain over the order shown, (N - N0) / (N* - N0) cut to [-1, 1] (Rearank, 2025, 2505.20046).
 
     N, N0 and N* are nDCG@k of the answer, of the order shown and of the best order of the view.
@@ -71,11 +66,6 @@ class NdcgGain:
     def __post_init__(self) -> None:
         ok = is_count(self.k) and payable(self.malformed, -1)
         check(self.name, ok, "k >= 1 and malformed <= -1", k=self.k, malformed=self.malformed)
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """``malformed`` to 1."""
-        return (self.malformed, 1.0)
 
     def _gain(self, outcome: Outcome, gold: Gold) -> tuple[float, bool]:
         """The uncut value, and whether the fraction is defined."""
@@ -110,7 +100,7 @@ class NdcgGain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recall:
+class Recall(UpToOne):
     """Share of the view's relevant documents within the first ``k``, in [0, 1].
 
     Does not apply (None) to a view of at most ``k`` documents, where it is always 1. A tie across
@@ -128,11 +118,6 @@ class Recall:
         ok = is_count(self.k) and payable(self.malformed, 0)
         check(self.name, ok, "k >= 1 and malformed <= 0", k=self.k, malformed=self.malformed)
 
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """``malformed`` to 1."""
-        return (self.malformed, 1.0)
-
     def __call__(
         self, outcome: Outcome, view: View, grades: Grades, completion: Completion
     ) -> float | None:
@@ -146,7 +131,7 @@ class Recall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mrr:
+class Mrr(UpToOne):
     """1 / rank of the first relevant document, 0 where it comes after ``k``, in [0, 1].
 
     Tied scores earn the expected value over their orders.
@@ -162,11 +147,6 @@ class Mrr:
     def __post_init__(self) -> None:
         ok = is_count(self.k) and payable(self.malformed, 0)
         check(self.name, ok, "k >= 1 and malformed <= 0", k=self.k, malformed=self.malformed)
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """``malformed`` to 1."""
-        return (self.malformed, 1.0)
 
     def __call__(
         self, outcome: Outcome, view: View, grades: Grades, completion: Completion
@@ -195,7 +175,7 @@ def _expected_reciprocal(above: int, tier: int, relevant: int, k: int) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rbo:
+class Rbo(UpToOne):
     """Rank-biased overlap with the order of the grades, in [0, 1] (Webber et al., 2010).
 
     The order of the grades breaks ties by first-stage rank. Tied scores earn the expected value
@@ -213,11 +193,6 @@ class Rbo:
     def __post_init__(self) -> None:
         ok = is_number(self.p) and 0 < self.p < 1 and payable(self.malformed, 0)
         check(self.name, ok, "0 < p < 1 and malformed <= 0", p=self.p, malformed=self.malformed)
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """``malformed`` to 1."""
-        return (self.malformed, 1.0)
 
     def __call__(
         self, outcome: Outcome, view: View, grades: Grades, completion: Completion

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rank_rl.records import Completion, Grades, Order, Outcome, Scores, View
-from rank_rl.rewards.base import check, clean, payable, share, valid
+from rank_rl.rewards.base import UpToOne, check, clean, payable, share, valid
 from rank_rl.rewards.gold import Gold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreDistribution:
+class ScoreDistribution(UpToOne):
     """1 - JS(P, Q) to base 2, in [0, 1] (GroupRank, 2025, arXiv 2511.11653).
 
     P and Q are the predicted scores and the grades of the documents shown, each divided by its
@@ -29,11 +29,6 @@ class ScoreDistribution:
 
     def __post_init__(self) -> None:
         check(self.name, payable(self.malformed, 0), "malformed <= 0", malformed=self.malformed)
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """``malformed`` to 1."""
-        return (self.malformed, 1.0)
 
     def __call__(
         self, outcome: Outcome, view: View, grades: Grades, completion: Completion

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from rank_rl.formats.tags import ISSUES
 from rank_rl.records import Completion, Grades, Outcome, View
-from rank_rl.rewards.base import check, is_number, payable, valid
+from rank_rl.rewards.base import UpToOne, check, is_number, payable, valid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class FormatReward:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Length:
+class Length(UpToOne):
     """Soft length bound in completion tokens, in [0, 1]; a malformed text earns ``malformed``.
 
     1 up to ``soft_max`` tokens, falling linearly to 0 at ``hard_max``; Length(soft_max=1000,
@@ -101,11 +101,6 @@ class Length:
     def _end(self) -> int:
         """``hard_max``, by default twice ``soft_max``."""
         return 2 * self.soft_max if self.hard_max is None else self.hard_max
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """``malformed`` to 1."""
-        return (self.malformed, 1.0)
 
     def __call__(
         self, outcome: Outcome, view: View, grades: Grades, completion: Completion

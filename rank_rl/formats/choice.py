@@ -1,6 +1,6 @@
 """The setwise format: of the documents shown, the best one or the worst, ``[3]``.
 
-Mode ``answer`` is that label alone (Setwise, Zhuang et al., 2024, arXiv 2310.09497); mode
+Mode ``answer`` is that label alone (Setwise, Zhuang et al., 2023, arXiv 2310.09497); mode
 ``reason`` puts it between answer tags behind the reasoning (Rank-R1, 2025, arXiv 2503.06034). The
 worst one is what an elimination asks for (IRanker, 2025, arXiv 2506.21638). Issues beyond those of
 ``tags``: ``non_ascii``, ``bad_choice`` (more or less than a label in brackets), ``out_of_range``

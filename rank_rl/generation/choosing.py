@@ -1,12 +1,12 @@
 """Labels of a text answer read as probabilities: one pass, nothing is generated.
 
 Where an answer is one label of those allowed (the best of several documents, the better of two, a
-grade), the model's log-probability of every label says more than the one it would write (Zhuang et
-al., 2024, arXiv 2310.09497, score setwise and pairwise prompts so; the same, 2023, arXiv
-2310.14122, graded ones). Contract: log-probabilities are those of the label's tokens behind the
-prompt, exactly, however many tokens a label takes and whatever labels share; what a label means is
-told by the format's own ``parse``. A label that is the beginning of another one counts where the
-other one is not written.
+grade), the model's log-probability of every label says more than the one it would write (S. Zhuang
+et al., 2023, arXiv 2310.09497, score setwise prompts so; H. Zhuang et al., 2023, arXiv 2310.14122,
+graded ones). Contract: log-probabilities are those of the label's tokens behind the prompt,
+exactly, however many tokens a label takes and whatever labels share; what a label means is told by
+the format's own ``parse``. A label that is the beginning of another one counts where the other one
+is not written.
 """
 
 from __future__ import annotations

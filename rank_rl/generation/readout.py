@@ -1,6 +1,6 @@
 """Readouts: what counts as a document's score, and expected scores off a written answer.
 
-Small models know more than their decoded integers say (Zhuang et al., 2023, "Beyond yes and no"):
+Small models know more than their decoded integers say (H. Zhuang et al., 2023, arXiv 2310.14122):
 one pass over prompt and answer gives the probability of every admissible score at each place where
 one stands. Contract: the answer's text and status stay as they are; only the values become finer.
 ``guided`` reads the same while the answer is written, see ``rank_rl.generation.guided``.

@@ -46,16 +46,18 @@ def row(folder: Path, start: Path) -> list[str]:
     stages = [(s.stage, recipes.load(folder / s.recipe).spec) for s in stages_of(spec, folder)]
     link = Path(os.path.relpath(folder, start)).as_posix()
     address = f"https://arxiv.org/abs/{spec.arxiv}" if spec.arxiv else spec.url
+    named = [stage for stage, _ in stages if stage != "bench"]
+    learned = _distinct(objective(stage, recipe) for stage, recipe in stages)
     scale = [f"[{Path(name).stem}]({link}/{name})" for name in spec.paper_recipe]
     for name in spec.paper_recipe:
         recipes.load(folder / name)
     return [
         f"[{spec.title}]({link}): {spec.summary}",
         f"[{spec.paper}]({address})" if address else spec.paper,
-        " → ".join(stage for stage, _ in stages if stage != "bench"),
+        " or ".join(_distinct(named)) if spec.alternatives else " → ".join(named),
         _formats(stages),
         _strategies(stages),
-        "; ".join(_distinct(objective(stage, recipe) for stage, recipe in stages)),
+        ("; or " if spec.alternatives else "; ").join(learned),
         ", ".join(scale) or "-",
         "; ".join(measured(result, path) for result in spec.results) or "not measured",
     ]

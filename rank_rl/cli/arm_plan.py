@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from rank_rl import formats
 from rank_rl import recipe as recipes
 from rank_rl.cli.pipeline import Pipeline, Step, beside, check_launch, find_launch, for_stage
 from rank_rl.errors import RecipeError
-from rank_rl.specs import ArmSpec, ArmsSpec, RecipeSpec
+from rank_rl.specs import ArmSpec, ArmsSpec, BenchSpec, RecipeSpec
 
 PREFIX = "arm:"
 ROOT_KEY = "run.output_dir"
@@ -50,14 +52,13 @@ def load(folder: Path, overrides: Sequence[str] = (), launch: str | None = None)
         launch: an accelerate configuration instead of the one that the file names.
 
     Raises:
-        RecipeError: the file, a recipe, an override or the launch configuration is wrong.
+        RecipeError: the file, a recipe, an override or the launch configuration is wrong, or two
+            rows of the bench would share a name.
     """
     spec, path = recipes.load_beside(ArmsSpec, folder, "arms.yaml")
     stages = {name for name, file in spec.stages if file} | {"bench"}
     given = [for_stage(item, stages) for item in overrides]
-    roots = [
-        text.partition("=")[2] for stage, text in given if not stage and _key(text) == ROOT_KEY
-    ]
+    roots = [_folder(text) for stage, text in given if not stage and _key(text) == ROOT_KEY]
     root = (roots or [spec.output_dir or f"outputs/{spec.name}"])[-1]
     kept = [(stage, text) for stage, text in given if stage or _key(text) != ROOT_KEY]
     plan = _Plan(spec=spec, path=path, given=kept, root=root)
@@ -72,6 +73,22 @@ def load(folder: Path, overrides: Sequence[str] = (), launch: str | None = None)
 
 def _key(text: str) -> str:
     return text.partition("=")[0].strip()
+
+
+def _folder(override: str) -> str:
+    """The folder that ``run.output_dir=…`` names.
+
+    Raises:
+        RecipeError: it names none.
+    """
+    text = override.partition("=")[2]
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError("value is not valid YAML", where=f"--set {override}") from error
+    if value is None or isinstance(value, dict | list) or not str(value).strip():
+        raise RecipeError(f"value {value!r}", where=f"--set {override}", expected="a folder")
+    return value if isinstance(value, str) else text.strip()
 
 
 def _arm(plan: _Plan, arm: ArmSpec, start: int) -> list[int]:
@@ -108,10 +125,33 @@ def _step(
 ) -> Step:
     """A step with the overrides given, then those of its arm and of its place."""
     file = plan.spec.bench if stage == "bench" else str(getattr(plan.spec.stages, stage))
+    _check_given(plan, stage, [_key(text) for text in texts], arm)
     asked = [text for name, text in plan.given if name in ("", stage)]
     overrides = (*asked, *texts)
     recipe = recipes.load(beside(plan.path, file), overrides)
     return Step(stage=stage, recipe=recipe, overrides=overrides, after=after, arm=arm)
+
+
+def _check_given(plan: _Plan, stage: str, keys: Sequence[str], arm: str) -> None:
+    """Refuse an override that has no effect, since the arm or its place in the chain decides.
+
+    What the bench is completed with contains what was given; ``model.name`` for all stages is
+    meant for the first ones.
+
+    Raises:
+        RecipeError: naming the override and what decides.
+    """
+    decided = [key for key in keys if not key.startswith("bench.")]
+    for name, text in plan.given:
+        asked = _key(text).replace("[", ".")
+        hit = [key for key in decided if asked == key or asked.startswith(f"{key}.")]
+        if hit and (name == stage or (not name and hit[0] != "model.name")):
+            whose = f"arm {arm!r}" if arm else f"stage {stage}"
+            raise RecipeError(
+                f"has no effect: {whose} has its own {hit[0]}",
+                where=f"--set {name}{':' if name else ''}{text}",
+                expected=f"another key, or change {plan.path}",
+            )
 
 
 def _bench(plan: _Plan, arms: Sequence[ArmSpec], ends: Mapping[str, list[int]]) -> None:
@@ -128,18 +168,45 @@ def _bench(plan: _Plan, arms: Sequence[ArmSpec], ends: Mapping[str, list[int]]) 
     have = {s["kind"] for s in systems}
     front = [{"name": n, "kind": k} for n, k in GIVEN[:2] if k not in have]
     rows = _arm_rows(finals, systems)
-    bases = _bases(plan, systems, ends)
+    bases, starts = _bases(plan, systems, ends)
     last = [{"name": n, "kind": k} for n, k in GIVEN[2:] if k not in have]
     systems = [*front, *bases, *systems, *rows, *last]
     shown = {_arm_of(s, finals): s["name"] for s in systems if _arm_of(s, finals)}
-    steps = [list(s) for s in bench.steps] + _compared(arms, shown)
+    steps = [list(s) for s in bench.steps]
+    steps += [pair for pair in _compared(arms, ends, shown, starts) if pair not in steps]
     first = next((s["name"] for s in systems if s["kind"] == "first_stage"), None)
     baselines = bench.baselines or [n for n in (first, *(b["name"] for b in bases[:1])) if n]
     made = {"systems": systems, "steps": steps, "baselines": baselines}
     texts = [f"bench.{key}={json.dumps(value, ensure_ascii=False)}" for key, value in made.items()]
     texts.append(f"run.output_dir={plan.root}/bench")
     after = tuple(dict.fromkeys(places[-1] for places in ends.values()))
-    plan.steps.append(_step(plan, "bench", texts, after=after, arm=""))
+    step = _step(plan, "bench", texts, after=after, arm="")
+    _check_rows(plan, step.recipe.spec.bench, finals)
+    plan.steps.append(step)
+
+
+def _check_rows(plan: _Plan, bench: BenchSpec | None, finals: Mapping[str, Step]) -> None:
+    """Refuse two rows whose files would be the same, which the bench would after training.
+
+    Raises:
+        RecipeError: naming the two.
+    """
+    from rank_rl.bench.fused import row_names
+    from rank_rl.bench.systems import Paths
+
+    seen: dict[Path, str] = {}
+    for name in row_names(bench) if bench else ():
+        file = Paths.of(Path(), name).record
+        if file in seen:
+            other = seen[file]
+            arm, row = (name, other) if name in finals else (other, name)
+            whose = "arm" if arm in finals else "bench row"
+            raise RecipeError(
+                f"{whose} {arm!r} has the name of the bench row {row!r}",
+                where=str(plan.path),
+                expected="another name",
+            )
+        seen[file] = name
 
 
 def _named(system: dict[str, Any], finals: Mapping[str, Step], where: str) -> dict[str, Any]:
@@ -186,25 +253,24 @@ def _kind(spec: RecipeSpec) -> str:
 
 def _bases(
     plan: _Plan, systems: Sequence[dict[str, Any]], ends: Mapping[str, list[int]]
-) -> list[dict[str, Any]]:
-    """What the arms start from, asked as each of them asks; none that the recipe has a row of."""
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """What the arms start from, asked as each of them asks; none that the recipe has a row of.
+
+    Returns:
+        The rows to add, and for every arm the name of the row that is its start.
+    """
     asked: dict[str, dict[str, Any]] = {}
-    for places in ends.values():
-        own = plan.steps[places[0]]
-        first = plan.steps[own.after[0]] if own.after else own  # the common stage score, if any
-        spec, model = own.recipe.spec, first.recipe.spec.model.name
-        row = {
-            "kind": _kind(spec),
-            "model": model,
-            "format": spec.format.model_dump(mode="json", exclude_defaults=True),
-            "strategy": spec.eval.strategy.model_dump(mode="json"),
-            "readout": spec.eval.readout,
-            "max_new_tokens": spec.eval.max_new_tokens,
-        }
-        if spec.format.mode == "reason":  # else the bench's own value would decide
-            row["reasoning"] = spec.eval.reasoning
-        if all(system.get("model") != model for system in systems):
-            asked.setdefault(json.dumps(row, sort_keys=True), row)
+    start_of: dict[str, str] = {}  # arm → key in ``asked``, or name of the recipe's row
+    for arm, places in ends.items():
+        row = _start_row(plan, places[0])
+        mode = row["format"].get("mode", "answer")
+        own = [system for system in systems if system.get("model") == row["model"]]
+        same = [s for s in own if (s.get("format") or {}).get("mode", "answer") == mode]
+        if own:
+            start_of[arm] = (same if len(own) > 1 and same else own)[0]["name"]
+        else:
+            start_of[arm] = json.dumps(row, sort_keys=True)
+            asked.setdefault(start_of[arm], row)
     # A stage's checkpoint is not untrained: calling it so would hide what came before the arms.
     trained = any(row["model"].endswith("/final") for row in asked.values())
     name = "start" if trained else "untrained base"
@@ -212,24 +278,50 @@ def _bases(
     names = [name if len(asked) == 1 else f"{name}, {mode}" for mode in modes]
     if len(set(names)) < len(names):
         names = [f"{name} {number}" for number in range(1, len(names) + 1)]
-    return [{"name": name, **row} for name, row in zip(names, asked.values(), strict=True)]
+    called = dict(zip(asked, names, strict=True))
+    rows = [{"name": called[key], **row} for key, row in asked.items()]
+    return rows, {arm: called.get(start, start) for arm, start in start_of.items()}
 
 
-def _compared(arms: Sequence[ArmSpec], shown: Mapping[str, str]) -> list[list[str]]:
-    """Pairs of rows: what each stage added to the same settings, and reasoning to each stage."""
-    stages = [
-        (a, b)
-        for a in arms
-        for b in arms
-        if a.set == b.set and b.stages[:-1] == a.stages and len(b.stages) == len(a.stages) + 1
+def _start_row(plan: _Plan, place: int) -> dict[str, Any]:
+    """A row without a name for the model that an arm's first step, at ``place``, starts from."""
+    own = plan.steps[place]
+    first = plan.steps[own.after[0]] if own.after else own  # the common stage score, if any
+    spec = own.recipe.spec
+    row = {
+        "kind": _kind(spec),
+        "model": first.recipe.spec.model.name,
+        "format": spec.format.model_dump(mode="json", exclude_defaults=True),
+        "strategy": spec.eval.strategy.model_dump(mode="json"),
+        "readout": spec.eval.readout,
+        "max_new_tokens": spec.eval.max_new_tokens,
+    }
+    if spec.format.mode == "reason":  # else the bench's own value would decide
+        row["reasoning"] = spec.eval.reasoning
+    return row
+
+
+def _compared(
+    arms: Sequence[ArmSpec],
+    ends: Mapping[str, list[int]],
+    shown: Mapping[str, str],
+    starts: Mapping[str, str],
+) -> list[list[str]]:
+    """Pairs of rows: what stages added to the start and to the arm before, then reasoning.
+
+    An arm whose last stage goes on from no other arm is compared with its start.
+    """
+    before = {b.name: [a.name for a in arms if ends[a.name] == ends[b.name][:-1]] for b in arms}
+    pairs: list[tuple[str | None, str | None]] = [
+        (starts[b.name], shown.get(b.name)) for b in arms if not before[b.name]
     ]
-    reasoning = [
-        (a, b)
+    pairs += [(shown.get(a), shown.get(b.name)) for b in arms for a in before[b.name]]
+    pairs += [
+        (shown.get(a.name), shown.get(b.name))
         for a in arms
         for b in arms
         if a.stages == b.stages
         and a.set.get("format.mode") == "answer"
         and b.set == {**a.set, "format.mode": "reason"}
     ]
-    pairs = [(shown.get(a.name), shown.get(b.name)) for a, b in (*stages, *reasoning)]
-    return [[a, b] for a, b in pairs if a and b]
+    return [[a, b] for a, b in dict.fromkeys(pairs) if a and b]

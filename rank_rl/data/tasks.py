@@ -11,7 +11,8 @@ and is the position when absent. No ``grades`` means unjudged. Other keys are re
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def load_splits(
     ordered, description = first_stage.reorder(tasks, spec.first_stage)
     remaining = iter(ordered)
     return SourceData(
-        name=next(iter(files.values())).stem,
+        name=_called(list(files.values())) or spec.source,
         splits={name: tuple(next(remaining) for _ in parts[name]) for name in used},
         provenance={
             "files": {key: sha256(path) for key, path in files.items()},
@@ -75,6 +76,16 @@ def load_splits(
         },
         validation_split=spec.validation_split,
     )
+
+
+def _called(files: Sequence[Path]) -> str:
+    """The name of a collection: its only file's, else that of the folder that its files share.
+
+    Several files are called after their split, which says nothing about what is in them.
+    """
+    if len(files) == 1:
+        return files[0].stem
+    return Path(os.path.commonpath([os.path.abspath(path.parent) for path in files])).name
 
 
 def read_tasks(path: Path) -> list[RankingTask]:

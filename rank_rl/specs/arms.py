@@ -95,7 +95,8 @@ class MethodSpec(Spec):
     """``method.yaml``: the published method that a recipe folder is, for the table of methods.
 
     Format, strategy, rewards and losses are read from the recipes of its stages; ``stages`` is
-    needed where they are not those of the folder's ``pipeline.yaml``.
+    needed where they are not those of the folder's ``pipeline.yaml``. ``alternatives``: they are
+    trained side by side and compared, not one after the other.
     """
 
     title: str
@@ -104,5 +105,6 @@ class MethodSpec(Spec):
     url: str | None = None
     summary: str
     stages: list[PipelineStage] = []
+    alternatives: bool = False
     paper_recipe: list[str] = []
     results: list[MethodResultSpec] = []

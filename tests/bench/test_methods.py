@@ -97,6 +97,18 @@ def test_named_stages_and_label_slots(page: Path) -> None:
     assert found[6] == "-"
 
 
+def test_stages_that_are_alternatives_are_no_chain(page: Path) -> None:
+    other = yaml.safe_dump({**RECIPE, "losses": [{"name": "ranknet"}]})
+    (page.parent / "recipes" / "some" / "other.yaml").write_text(other)
+    stages = [{"stage": "score", "recipe": f"{recipe}.yaml"} for recipe in ("score", "other")]
+    write(page.parent, stages=stages)
+    assert cells(page)[2] == "score → score"
+    write(page.parent, stages=stages, alternatives=True)
+    found = cells(page)
+    assert found[2] == "score"
+    assert found[5] == "`label_ce` + 0.3 `listnet`; or `ranknet`"
+
+
 def result(**values: float) -> str:
     systems = [
         {

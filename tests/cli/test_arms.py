@@ -82,6 +82,8 @@ def test_all_arms_beside_what_they_must_beat(folder: Path) -> None:
     assert [fmt.mode for fmt in shown if fmt] == ["answer", "reason"]
     assert bench.baselines == ["first stage", bases[0]]
     assert bench.steps == [
+        (bases[0], "answer-sft"),
+        (bases[1], "reason-sft"),
         ("answer-sft", "answer-sft+grpo"),
         ("reason-sft", "reason-sft+grpo"),
         ("answer-sft", "reason-sft"),
@@ -108,7 +110,15 @@ def test_rows_of_the_recipe_stay_and_may_name_arms(folder: Path) -> None:
     assert bench.systems[2].model == "outputs/compared/reason-sft/sft/final"
     assert bench.systems[2].max_new_tokens == 7
     assert bench.baselines == ["BM25"]
-    assert ("BM25", "mine") in bench.steps and ("mine", "reason-sft+grpo") in bench.steps
+    assert bench.steps == [
+        ("BM25", "mine"),
+        ("raw", "answer-sft"),  # the row of the recipe is the start that the arms share
+        ("raw", "mine"),
+        ("answer-sft", "answer-sft+grpo"),
+        ("mine", "reason-sft+grpo"),
+        ("answer-sft", "mine"),
+        ("answer-sft+grpo", "reason-sft+grpo"),
+    ]
     (folder / "bench.yaml").write_text(
         RECIPE.format(stage="bench", more=rows.replace("arm:reason-sft", "arm:other"))
     )
@@ -157,6 +167,10 @@ def test_listed_arms_share_what_is_the_same(folder: Path) -> None:
     assert found.steps[3].recipe.spec.data.reasoning == "none"
     assert found.steps[3].recipe.spec.run.seed == 2
     assert {step.out_dir.parts[0] for step in found.steps} == {"there"}
+    bench = found.steps[-1].recipe.spec.bench
+    assert bench is not None
+    base = "untrained base"
+    assert bench.steps == [(base, "a"), (base, "d"), ("a", "b"), ("a", "c")]
 
 
 @pytest.mark.parametrize(
@@ -176,6 +190,61 @@ def test_what_is_wrong_is_one_line(folder: Path, more: str, stages: str, said: s
     write(folder, more, stages)
     with pytest.raises(RecipeError, match=said):
         arm_plan.load(folder)
+
+
+def said_by(folder: Path, *options: str) -> str:
+    """The one line that refuses a dry run."""
+    result = CliRunner().invoke(app, ["arms", str(folder), "--dry-run", *options])
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1, result.output
+    return result.stderr
+
+
+@pytest.mark.parametrize("arm", ["random", "BM25-k1", "start"])
+def test_an_arm_and_a_bench_row_have_two_names(folder: Path, arm: str) -> None:
+    rows = "bench: {systems: [{name: BM25 k1, kind: first_stage}, {name: start, kind: random}]}"
+    if arm != "random":
+        (folder / "bench.yaml").write_text(RECIPE.format(stage="bench", more=rows))
+    write(folder, f"arms: [{{name: {arm.replace('-', '_')}, stages: [sft]}}]\n", "{sft: sft.yaml}")
+    said = said_by(folder)
+    row = arm.replace("-", " ")
+    assert f"arm '{arm.replace('-', '_')}' has the name of the bench row '{row}'" in said
+
+
+@pytest.mark.parametrize("value", ["", "null", "~", " ", "''", "{a: b}", "[a", "[a]"])
+def test_the_folder_of_all_arms_has_a_name(folder: Path, value: str) -> None:
+    assert f"--set run.output_dir={value}" in said_by(folder, "--set", f"run.output_dir={value}")
+
+
+@pytest.mark.parametrize(("value", "root"), [("'a b'", "a b"), ("2026", "2026"), ("x/y", "x/y")])
+def test_the_folder_of_all_arms_is_yaml(folder: Path, value: str, root: str) -> None:
+    found = arm_plan.load(folder, [f"run.output_dir={value}"])
+    assert found.steps[0].out_dir == Path(root, "answer-sft", "sft")
+
+
+@pytest.mark.parametrize(
+    ("override", "decides"),
+    [
+        ("format.mode=reason", "arm 'answer-sft' has its own format.mode"),
+        ("sft:format.mode=foo", "arm 'answer-sft' has its own format.mode"),
+        ("sft:run.output_dir=there", "arm 'answer-sft' has its own run.output_dir"),
+        ("bench:run.output_dir=there", "stage bench has its own run.output_dir"),
+        ("grpo:model.name=other", "arm 'answer-sft+grpo' has its own model.name"),
+    ],
+)
+def test_an_override_without_effect_is_refused(folder: Path, override: str, decides: str) -> None:
+    said = said_by(folder, "--set", override)
+    assert f"--set {override}: has no effect: {decides}" in said
+
+
+def test_an_override_that_arms_leave_alone_has_effect(folder: Path) -> None:
+    write(folder, LISTED)
+    found = arm_plan.load(folder, ["sft:model.name=other", "sft:grpo.group_size=4"])
+    assert [step.recipe.spec.grpo.group_size for step in found.steps[:3]] == [4, 64, 8]
+    assert found.steps[0].recipe.spec.model.name == "other"
+    with pytest.raises(RecipeError, match=r"arm 'c' has its own grpo.group_size"):
+        arm_plan.load(folder, ["grpo.group_size=4"])
+    with pytest.raises(RecipeError, match=r"arm 'd' has its own data.reasoning"):
+        arm_plan.load(folder, ["data.reasoning=explicit"])
 
 
 def finish(step: pipeline.Step) -> None:

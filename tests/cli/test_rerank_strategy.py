@@ -63,16 +63,22 @@ def ranked(checkpoint: Path, *options: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "params", "strategy", "more"),
+    ("name", "params", "strategy", "more", "sizes"),
     [
-        ("choice", {}, "setwise", "children=2 top_k=2"),
-        ("choice", {"pick": "worst"}, "elimination", "{size: 3}"),
-        ("pair", {}, "pairs", "both=false"),
-        ("pointwise", {}, "by_score", "size: 1"),
+        ("choice", {}, "setwise", "children=2 top_k=2", {2, 3}),
+        ("choice", {"pick": "worst"}, "elimination", "{size: 3}", {2, 3}),
+        ("pair", {}, "pairs", "both=false", {2}),
+        ("pointwise", {}, "by_score", "size: 1", {1}),
     ],
 )
 def test_each_strategy_from_a_saved_checkpoint(
-    checkpoint: Path, name: str, params: dict[str, Any], strategy: str, more: str
+    checkpoint: Path,
+    run: list[str],
+    name: str,
+    params: dict[str, Any],
+    strategy: str,
+    more: str,
+    sizes: set[int],
 ) -> None:
     save(checkpoint, name, "score", **params)
     options = ["--strategy", strategy, "--strategy-params", more]
@@ -83,6 +89,11 @@ def test_each_strategy_from_a_saved_checkpoint(
     assert [r["docid"] for r in ranked(checkpoint, *options, "--readout", "decoded")] == [
         "1", "2", "3", "4", "5",
     ]  # fmt: skip
+    # The strategy saved with the checkpoint would show all five at once.
+    exchanges = checkpoint.parent / "x.jsonl"
+    invoke(checkpoint, *options, *run, "--exchanges", str(exchanges))
+    asked = [json.loads(row)["docids"] for row in exchanges.read_text().splitlines()]
+    assert {len(docids) for docids in asked} == sizes
 
 
 def test_parameters_in_both_spellings() -> None:

@@ -55,6 +55,7 @@ def test_a_list_of_rankify_keeps_the_retrievers_order_and_its_answers(tmp_path: 
     assert (basel.query.qid, basel.grades) == ("12", {"d1": 1})
     assert faust.query.qid.isalnum()  # a run file can hold it
     assert len(found.provenance["files"]["tasks"]) == 64
+    assert found.name == "nq-test"
 
 
 def test_lists_are_cut_to_the_depth_and_divided_by_file(tmp_path: Path) -> None:
@@ -65,6 +66,7 @@ def test_lists_are_cut_to_the_depth_and_divided_by_file(tmp_path: Path) -> None:
     found = rankify(params=params, validation=0, first_stage={"depth": 2})
     assert [t.docids for t in found.train] == [("7", "3"), ("d1",)]
     assert [t.query.text for t in found.test] == ["who wrote Faust? now"]
+    assert found.name == tmp_path.name  # not that of the training file
     deep = rankify(params=params, validation=0, first_stage={"depth": 1, "pool": True})
     assert sorted(deep.test[0].docids) == ["3", "7", "9"]
     # The same question in two files is a leak, whatever the files are called.

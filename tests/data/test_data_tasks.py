@@ -137,6 +137,24 @@ def test_a_validation_file_is_used_without_naming_a_split(tmp_path: Path) -> Non
         assert [t.query.qid for t in found.validation] == ["validation"]
 
 
+def test_a_collection_is_called_after_its_file_or_the_folder_of_its_files(tmp_path: Path) -> None:
+    candidates = [{"docid": "d", "text": "t"}]
+    for place in ("facts/train.jsonl", "facts/more/test.jsonl"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        task = {"qid": place, "query": f"what is in {place}?", "candidates": candidates}
+        (tmp_path / place).write_text(json.dumps(task) + "\n")
+
+    def named(train_split: str = "train", **files: str) -> str:
+        params = {split: str(tmp_path / place) for split, place in files.items()}
+        spec = DataSpec(source="jsonl", params=params, validation=0.0, train_split=train_split)
+        return data.load(spec, seed=0).name
+
+    assert named(train="facts/train.jsonl", test="facts/more/test.jsonl") == "facts"
+    assert named(train_split="", test="facts/train.jsonl") == "train"
+    whole = DataSpec(source="jsonl", path=str(tmp_path / "facts" / "train.jsonl"))
+    assert data.load(whole, seed=0).name == "train"
+
+
 def test_a_query_twice_in_a_part_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "tasks.jsonl"
     path.write_text(f"{LINE}\n{LINE}\n")

@@ -31,6 +31,8 @@ RECIPES = [path for path in FILES if path.name not in OTHERS and path.name[0] !=
 ARMS = [path for path in FILES if path.name == "arms.yaml"]
 METHODS = [path for path in FILES if path.name == "method.yaml"]
 AT_SCALE = [path for path in RECIPES if path.stem == "paper" or path.stem.endswith("_paper")]
+# Not called after a stage of the folder; the command to check them stands in their first lines.
+OF_OTHER_NAMES = [ROOT / "recipes" / "rankify" / "t2ranking.yaml"]
 
 
 def name(path: Path) -> str:
@@ -104,7 +106,7 @@ def test_files_of_a_method(path: Path) -> None:
         assert (path.parent / stage.recipe).is_file(), stage.recipe
     assert spec.paper_recipe, "the paper's own scale is named"
     for recipe in spec.paper_recipe:
-        assert path.parent / recipe in AT_SCALE, recipe
+        assert path.parent / recipe in [*AT_SCALE, *OF_OTHER_NAMES], recipe
     assert (path.parent / "README.md").is_file()
     for result in spec.results:
         assert (path.parent / result.file).resolve().parent == ROOT / "results", result.file
@@ -119,6 +121,18 @@ def test_recipe_at_the_scale_of_a_paper_can_be_checked_anywhere(path: Path) -> N
     assert f"arguments fit the {stage} stage" in result.output
     shown = ("its ideal answer", "one lesson", "texts of one view")
     assert any(text in result.output for text in shown)
+
+
+@pytest.mark.parametrize("path", OF_OTHER_NAMES, ids=name)
+def test_recipe_of_another_name_can_be_checked_as_it_says(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    said = next(row for row in path.read_text().splitlines() if row.startswith("#   rank-rl check"))
+    words = said.removeprefix("#   rank-rl ").split()
+    assert words[1] == name(path) and {"--stage", "--stand-in"} < set(words)
+    result = CliRunner().invoke(app, [*words, "--no-measure"])
+    assert result.exit_code == 0 and "texts of one view" in result.output, result.output
 
 
 def test_the_table_of_methods_is_made_of_their_folders() -> None:

@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 
 from rank_rl import data, formats, generation, losses, registry, rewards, specs, strategies
 from rank_rl.bench import tables
+from rank_rl.cli import arm_plan, pipeline
 from rank_rl.cli.app import app
 from rank_rl.data import lessons
 from rank_rl.generation.endpoint import EndpointSettings
@@ -318,6 +319,23 @@ def test_commands_exist(page: Path) -> None:
                 assert word.partition("=")[0] in options, words
             if word.startswith(("recipes/", "accelerate_configs/")):
                 assert (ROOT / word).exists(), words
+
+
+@every_page
+def test_overrides_of_commands_fit_their_recipes(
+    page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    for words in commands(page.read_text(encoding="utf-8")):
+        sets = [new for option, new in zip(words, words[1:], strict=False) if option == "--set"]
+        if not sets or not words[1].startswith("recipes/"):
+            continue
+        if words[0] == "arms":
+            arm_plan.load(Path(words[1]), sets)
+        elif words[0] == "run":
+            pipeline.load(Path(words[1]), sets)
+        else:
+            load(words[1], sets)
 
 
 @every_page

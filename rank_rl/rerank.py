@@ -31,6 +31,7 @@ from rank_rl.models.sources import locate
 from rank_rl.records import Candidate, Completion, Exchange, Query, Ranking, RankingTask
 from rank_rl.specs import FirstStageSpec, FormatSpec, ModelSpec, StrategySpec
 from rank_rl.strategies import Strategy, drive
+from rank_rl.strategies.fit import check_fit
 
 Progress = Callable[[int, int], None]
 
@@ -147,6 +148,7 @@ class Reranker:
         )
         self.generator = generator or LocalGenerator(loaded, max_new_tokens=max_new_tokens)
         self.asker = make_asker(loaded, fmt, self.generator, self.readout, self.reasoning)
+        self._fits = 0  # so many candidates the strategy is known to rank
 
     @classmethod
     def from_pretrained(
@@ -273,8 +275,12 @@ class Reranker:
             progress: called with (views answered, views expected).
 
         Raises:
-            RecipeError: strategy and format do not fit.
+            RecipeError: strategy and format do not fit, before anything is asked.
         """
+        most = max((len(task.candidates) for task in tasks), default=0)
+        if most > self._fits:
+            check_fit(tasks, self.strategy, self.fmt, self.readout)
+            self._fits = most
         asked: dict[int, Asked] = {}
 
         def answer(views: list[Any]) -> list[Any]:

@@ -58,7 +58,7 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     judgements = Judgements.of(collection.test)
     models = Models(spec)
     for system in bench.systems:
-        check(system, spec, models, collection.test[0])
+        check(system, spec, models, collection.test)
     found: list[Entry] = []
     values: dict[str, PerQuery] = {}
     for system in bench.systems:

@@ -25,9 +25,10 @@ from rank_rl.rewards.monitor import Judged, part_statistics, summary
 from rank_rl.specs import RecipeSpec
 from rank_rl.training.alarm import watchers
 from rank_rl.training.completions import CompletionLog
-from rank_rl.training.followed import DEFAULT_LOSSES
+from rank_rl.training.followed import losses_of
 from rank_rl.training.score import train_slots
-from rank_rl.training.slot_trainer import SlotExample, slot_format
+from rank_rl.training.slot_trainer import SlotExample
+from rank_rl.training.upfront import slot_format
 
 if TYPE_CHECKING:
     import torch
@@ -104,7 +105,8 @@ class SlotPolicy:
                 remedy="leave it out, or set grpo.policy: text",
             )
         self.credited = credited(self.composite) if spec.grpo.credit == "rank" else ()
-        self.supervised = losses.make(spec.losses or DEFAULT_LOSSES)
+        used = losses_of("grpo", spec)
+        self.supervised = losses.make(used) if used else None
         self.held: dict[str, tuple[Rollout, int]] = {}  # with the number of uses left
 
     def __call__(
@@ -117,7 +119,7 @@ class SlotPolicy:
         for group, example in zip(groups, batch, strict=True):
             rollout = self.rollout(group, example, step)
             loss, clipped = self.policy_loss(group, rollout)
-            if self.spec.supervised:
+            if self.supervised is not None:
                 loss = loss + self.spec.supervised * self.supervised(group)
             parts.append(loss)
             reports.append({**rollout.report, "clip_ratio": clipped})

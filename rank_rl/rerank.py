@@ -138,14 +138,12 @@ class Reranker:
         if unknown:
             raise TypeError(f"no such argument: {', '.join(sorted(unknown))}")
         self.reasoning = check_reasoning(fmt, reading.get("reasoning", "write"))
-        readout = reading.get("readout", "auto")
-        self.readout = readout_for(fmt, readout, reasoning=self.reasoning)
-        kind = formats.kind(fmt)
+        wanted = reading.get("readout", "auto")
+        self.readout = readout_for(fmt, wanted, reasoning=self.reasoning)
         if strategy is None:
-            strategy = StrategySpec(name="single" if kind == "text" else "by_score")
-        self.strategy = (
-            strategies.make(strategy) if isinstance(strategy, StrategySpec) else strategy
-        )
+            strategy = StrategySpec(name="single" if formats.kind(fmt) == "text" else "by_score")
+        made = strategies.make(strategy) if isinstance(strategy, StrategySpec) else strategy
+        self.strategy: Strategy = made
         self.generator = generator or LocalGenerator(loaded, max_new_tokens=max_new_tokens)
         self.asker = make_asker(loaded, fmt, self.generator, self.readout, self.reasoning)
         self._fits = 0  # so many candidates the strategy is known to rank
@@ -277,10 +275,7 @@ class Reranker:
         Raises:
             RecipeError: strategy and format do not fit, before anything is asked.
         """
-        most = max((len(task.candidates) for task in tasks), default=0)
-        if most > self._fits:
-            check_fit(tasks, self.strategy, self.fmt, self.readout)
-            self._fits = most
+        self._fits = _fitted(tasks, self, self._fits)
         asked: dict[int, Asked] = {}
 
         def answer(views: list[Any]) -> list[Any]:
@@ -301,6 +296,17 @@ class Reranker:
             by_task = [[asked[id(o)] for _, o in result.outcomes] for result in results]
             return _explained(self.asker, self.generator, found, by_task, explain, progress)
         return found
+
+
+def _fitted(tasks: Sequence[RankingTask], reranker: Reranker, known: int) -> int:
+    """Check that strategy and format fit where a task has more candidates than those ``known``.
+
+    Returns the number of candidates that are known to fit.
+    """
+    most = max((len(task.candidates) for task in tasks), default=0)
+    if most > known:
+        check_fit(tasks, reranker.strategy, reranker.fmt, reranker.readout)
+    return max(most, known)
 
 
 def listed(task: RankingTask, result: TaskResult, top_k: int | None = None) -> list[RankResult]:

@@ -96,6 +96,8 @@ def _training(loaded: Recipe, stage: str | None) -> None:
     from rank_rl.training.upfront import check_reading, check_stage
 
     spec, training = loaded.spec, loaded.spec.training
+    if spec.losses:
+        losses.make(spec.losses)  # also those that the stage has no use for
     if stage in STAGES:
         check_training(stage, training, policy=spec.grpo.policy, where=loaded.path)
         check_stage(stage, spec)
@@ -103,8 +105,6 @@ def _training(loaded: Recipe, stage: str | None) -> None:
         return
     if stage not in (None, "bench", "rank", "teach"):
         raise RecipeError(f"no stage {stage!r}", where="--stage", expected=", ".join(STAGES))
-    if spec.losses:
-        losses.make(spec.losses)
     if _validates(spec, stage):
         check_reading(spec)
     if stage is None:

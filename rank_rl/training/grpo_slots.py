@@ -25,7 +25,7 @@ from rank_rl.rewards.monitor import Judged, part_statistics, summary
 from rank_rl.specs import RecipeSpec
 from rank_rl.training.alarm import watchers
 from rank_rl.training.completions import CompletionLog
-from rank_rl.training.followed import losses_of
+from rank_rl.training.followed import DEFAULT_LOSSES
 from rank_rl.training.score import train_slots
 from rank_rl.training.slot_trainer import SlotExample
 from rank_rl.training.upfront import slot_format
@@ -105,8 +105,7 @@ class SlotPolicy:
                 remedy="leave it out, or set grpo.policy: text",
             )
         self.credited = credited(self.composite) if spec.grpo.credit == "rank" else ()
-        used = losses_of("grpo", spec)
-        self.supervised = losses.make(used) if used else None
+        self.supervised = losses.make(spec.losses or DEFAULT_LOSSES)
         self.held: dict[str, tuple[Rollout, int]] = {}  # with the number of uses left
 
     def __call__(
@@ -119,7 +118,7 @@ class SlotPolicy:
         for group, example in zip(groups, batch, strict=True):
             rollout = self.rollout(group, example, step)
             loss, clipped = self.policy_loss(group, rollout)
-            if self.supervised is not None:
+            if self.spec.supervised:
                 loss = loss + self.spec.supervised * self.supervised(group)
             parts.append(loss)
             reports.append({**rollout.report, "clip_ratio": clipped})

@@ -66,6 +66,8 @@ def test_names_of_losses_are_resolved_without_a_stage(tmp_path: Path) -> None:
 def test_losses_of_grpo(tmp_path: Path) -> None:
     said = refused(check(tmp_path, "grpo", {**GRPO, "losses": [{"name": "kl"}]}))
     assert "there are no teacher scores with format 'slots' in stage grpo" in said
+    alone = {**GRPO, "grpo": {"policy": "slots"}, "losses": [{"name": "zzz"}]}
+    assert "unknown loss 'zzz'" in refused(check(tmp_path, "grpo", alone))
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,16 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rank_rl.errors import RecipeError
+
+
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.4) -> str:
+    """``nearest: …`` with up to three known names that are like ``name``; empty without any."""
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=cutoff)
+    return f"nearest: {', '.join(near)}" if near else ""
 
 
 def resolve(kind: str, name: str, table: Mapping[str, str]) -> Any:
@@ -24,15 +30,15 @@ def resolve(kind: str, name: str, table: Mapping[str, str]) -> Any:
         table: name → ``"package.module:Attribute"``.
 
     Raises:
-        RecipeError: unknown name (the nearest ones are listed) or a target that does not import.
+        RecipeError: unknown name (those known, and those like it, are listed) or a target that
+            does not import.
     """
     target = table.get(name, name if ":" in name else "")
     if not target:
-        near = difflib.get_close_matches(name, table, n=3, cutoff=0.4) or sorted(table)
         raise RecipeError(
             f"unknown {kind} {name!r}",
             expected=f"one of {', '.join(sorted(table))} or package.module:Name",
-            remedy=f"nearest: {', '.join(near)}",
+            remedy=nearest(name, table),
         )
     module_name, _, attribute = target.partition(":")
     try:

@@ -31,6 +31,7 @@ from rank_rl.models.sources import locate
 from rank_rl.records import Candidate, Completion, Exchange, Query, Ranking, RankingTask
 from rank_rl.specs import FirstStageSpec, FormatSpec, ModelSpec, StrategySpec
 from rank_rl.strategies import Strategy, drive
+from rank_rl.strategies.fit import check_fit
 
 Progress = Callable[[int, int], None]
 
@@ -137,16 +138,15 @@ class Reranker:
         if unknown:
             raise TypeError(f"no such argument: {', '.join(sorted(unknown))}")
         self.reasoning = check_reasoning(fmt, reading.get("reasoning", "write"))
-        readout = reading.get("readout", "auto")
-        self.readout = readout_for(fmt, readout, reasoning=self.reasoning)
-        kind = formats.kind(fmt)
+        wanted = reading.get("readout", "auto")
+        self.readout = readout_for(fmt, wanted, reasoning=self.reasoning)
         if strategy is None:
-            strategy = StrategySpec(name="single" if kind == "text" else "by_score")
-        self.strategy = (
-            strategies.make(strategy) if isinstance(strategy, StrategySpec) else strategy
-        )
+            strategy = StrategySpec(name="single" if formats.kind(fmt) == "text" else "by_score")
+        made = strategies.make(strategy) if isinstance(strategy, StrategySpec) else strategy
+        self.strategy: Strategy = made
         self.generator = generator or LocalGenerator(loaded, max_new_tokens=max_new_tokens)
         self.asker = make_asker(loaded, fmt, self.generator, self.readout, self.reasoning)
+        self._fits = 0  # so many candidates the strategy is known to rank
 
     @classmethod
     def from_pretrained(
@@ -273,8 +273,9 @@ class Reranker:
             progress: called with (views answered, views expected).
 
         Raises:
-            RecipeError: strategy and format do not fit.
+            RecipeError: strategy and format do not fit, before anything is asked.
         """
+        self._fits = _fitted(tasks, self, self._fits)
         asked: dict[int, Asked] = {}
 
         def answer(views: list[Any]) -> list[Any]:
@@ -295,6 +296,17 @@ class Reranker:
             by_task = [[asked[id(o)] for _, o in result.outcomes] for result in results]
             return _explained(self.asker, self.generator, found, by_task, explain, progress)
         return found
+
+
+def _fitted(tasks: Sequence[RankingTask], reranker: Reranker, known: int) -> int:
+    """Check that strategy and format fit where a task has more candidates than those ``known``.
+
+    Returns the number of candidates that are known to fit.
+    """
+    most = max((len(task.candidates) for task in tasks), default=0)
+    if most > known:
+        check_fit(tasks, reranker.strategy, reranker.fmt, reranker.readout)
+    return max(most, known)
 
 
 def listed(task: RankingTask, result: TaskResult, top_k: int | None = None) -> list[RankResult]:

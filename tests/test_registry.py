@@ -48,6 +48,15 @@ def test_wrong_parameters_of_a_strategy(name: str, params: dict[str, object], li
     assert caught.value.line() == line
 
 
+def test_only_names_that_are_near_are_called_so() -> None:
+    with pytest.raises(RecipeError) as caught:
+        build("number", "zzz", {}, TABLE)
+    line = "unknown number 'zzz'; expected one of counter, fraction or package.module:Name"
+    assert caught.value.line() == line
+    with pytest.raises(RecipeError, match=r"\(nearest: fraction, counter\)$"):
+        build("number", "fractoin", {}, TABLE)
+
+
 @pytest.mark.parametrize(
     ("name", "params", "line"),
     [

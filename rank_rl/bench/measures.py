@@ -42,6 +42,16 @@ class Judgements:
         return cls(grades=kept, queries=len(tasks), without_relevant=len(tasks) - len(kept))
 
 
+def check_metrics(judgements: Judgements, metrics: Sequence[str]) -> None:
+    """Refuse names that ``measure`` would, before there are rankings.
+
+    Raises:
+        RecipeError: ranx does not know a metric.
+    """
+    qid, grades = next(iter(judgements.grades.items()))
+    measure({qid: Ranking(qid=qid, docids=tuple(grades))}, judgements, metrics)
+
+
 def measure(
     rankings: Mapping[str, Ranking], judgements: Judgements, metrics: Sequence[str]
 ) -> PerQuery:

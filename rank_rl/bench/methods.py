@@ -128,7 +128,14 @@ def measured(spec: MethodResultSpec, method: Path) -> str:
         return f"{label}not measured"
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-        means = _means(result, spec.metric or result["metrics"][0])
+        metric = spec.metric or result["metrics"][0]
+        if metric not in result["metrics"]:
+            raise DataError(
+                f"no metric {metric!r}",
+                where=f"{method}: results, {path}",
+                expected=", ".join(result["metrics"]),
+            )
+        means = _means(result, metric)
         where = f"{result['queries']} queries of {result['data']['name']}"
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise DataError("not a benchmark result", where=str(path)) from error
@@ -137,9 +144,9 @@ def measured(spec: MethodResultSpec, method: Path) -> str:
             raise DataError(
                 f"no system {name!r}", where=f"{method}: results, {path}", expected=", ".join(means)
             )
-    metric = f" {spec.metric}" if spec.metric else ""
+    named = f" {spec.metric}" if spec.metric else ""
     return (
-        f"{label}{means[spec.system]:.3f}{metric} (base {means[spec.base]:.3f}, "
+        f"{label}{means[spec.system]:.3f}{named} (base {means[spec.base]:.3f}, "
         f"first stage {means[spec.first_stage]:.3f}; {where})"
     )
 

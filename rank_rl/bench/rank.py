@@ -71,9 +71,13 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     saved = saved_format(spec.model.name, models)
     system = teacher(spec, saved or spec.format, contract=saved is not None)
     try:
-        check(system, spec, models, tasks[0])
-    except RecipeError as error:
-        raise RecipeError(error.what, where="rank.readout", expected=error.expected) from error
+        check(system, spec, models, tasks)
+    except RecipeError as error:  # what is asked is no system of a benchmark: blame its own key
+        _, _, key = error.where.partition(f"bench.systems {NAME!r}: ")
+        where = f"rank.{key}" if key else "rank"
+        raise RecipeError(
+            error.what, where=where, expected=error.expected, remedy=error.remedy
+        ) from error
     out_dir = Path(spec.run.output_dir)
     with bar(spec.rank.split) as progress:
         found = compute(system, spec, asked, models, out_dir, progress)

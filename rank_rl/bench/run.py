@@ -8,7 +8,6 @@ number is ever typed by hand, and no absolute path of this machine. Computing on
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 import os
@@ -21,13 +20,14 @@ import rank_rl
 from rank_rl import data
 from rank_rl.bench import stats, tables
 from rank_rl.bench.fused import Entry, entries, row_names
-from rank_rl.bench.measures import Judgements, PerQuery, measure
+from rank_rl.bench.measures import Judgements, PerQuery, check_metrics, measure
 from rank_rl.bench.progress import bar
 from rank_rl.bench.setting import Models
 from rank_rl.bench.systems import Paths, SystemRun, check, compute
 from rank_rl.data import Collection
 from rank_rl.data.files import write_lines
 from rank_rl.errors import DataError, RecipeError
+from rank_rl.registry import nearest
 from rank_rl.specs import BenchSpec, RecipeSpec
 
 log = logging.getLogger(__name__)
@@ -56,9 +56,10 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     if not collection.test:
         raise DataError("no test queries", where=f"data source {spec.data.source!r}")
     judgements = Judgements.of(collection.test)
+    check_metrics(judgements, bench.metrics)
     models = Models(spec)
     for system in bench.systems:
-        check(system, spec, models, collection.test[0])
+        check(system, spec, models, collection.test)
     found: list[Entry] = []
     values: dict[str, PerQuery] = {}
     for system in bench.systems:
@@ -103,9 +104,11 @@ def _check(spec: RecipeSpec) -> BenchSpec:
     ):
         for name in asked:
             if name not in names:
-                near = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names
                 raise RecipeError(
-                    f"no system {name!r}", where=key, remedy=f"nearest: {', '.join(near)}"
+                    f"no system {name!r}",
+                    where=key,
+                    expected=f"one of {', '.join(names)}",
+                    remedy=nearest(name, names, cutoff=0.3),
                 )
     for system in bench.systems:
         if system.explain and system.kind != "slots":

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rank_rl
-from rank_rl import formats
+from rank_rl import formats, strategies
 from rank_rl.data import Collection
 from rank_rl.errors import RecipeError
 from rank_rl.generation.readout import readout_for
@@ -22,6 +23,7 @@ from rank_rl.hub.contract import FILE, PromptContract
 from rank_rl.models.sources import locate
 from rank_rl.records import RankingTask
 from rank_rl.specs import FormatSpec, Readout, Reasoning, RecipeSpec, StrategySpec, SystemSpec
+from rank_rl.strategies.fit import check_fit
 
 if TYPE_CHECKING:
     from rank_rl.formats import Format
@@ -124,6 +126,32 @@ def setting_with(system: SystemSpec, spec: RecipeSpec, contract: PromptContract 
         max_new_tokens=system.max_new_tokens or (own.max_new_tokens if own else MAX_NEW_TOKENS),
         contract=contract.hash if contract else "",
     )
+
+
+def settled(system: SystemSpec, spec: RecipeSpec) -> Setting | None:
+    """``setting`` where it is known without fetching anything; None for a checkpoint to come.
+
+    Raises:
+        RecipeError, ModelError: as ``setting``.
+    """
+    if not system.model:
+        return None
+    contract = contract_here(system.model)
+    bare = system.model.startswith("pip:") or Path(system.model).expanduser().is_dir()
+    return setting_with(system, spec, contract) if contract or bare else None
+
+
+def check_strategy(
+    system: SystemSpec, how: Setting, spec: RecipeSpec, tasks: Sequence[RankingTask]
+) -> None:
+    """Refuse a strategy that the system's format does not fit, before the model is asked.
+
+    Raises:
+        RecipeError: naming the system.
+    """
+    strategy = strategies.make(how.strategy, seed=spec.run.seed)
+    where = f"bench.systems {system.name!r}"
+    check_fit(tasks, strategy, formats.make(how.format), how.readout, where=where)
 
 
 def _reasoning(

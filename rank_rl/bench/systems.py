@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rank_rl import formats, strategies
-from rank_rl.bench.setting import Models, key, setting
+from rank_rl.bench.setting import Models, check_strategy, key, setting
 from rank_rl.bench.traces import trace
 from rank_rl.data import Collection, trec
 from rank_rl.data.files import write_lines
@@ -83,8 +83,10 @@ class Paths:
         )
 
 
-def check(system: SystemSpec, spec: RecipeSpec, models: Models, task: RankingTask) -> None:
-    """Find what is wrong with a system's checkpoint or readout before anything is computed.
+def check(
+    system: SystemSpec, spec: RecipeSpec, models: Models, tasks: Sequence[RankingTask]
+) -> None:
+    """Find what is wrong with a system's checkpoint, readout or strategy before anything is asked.
 
     Raises:
         RankRLError: the checkpoint is missing, or cannot be asked or read out as the recipe says.
@@ -92,8 +94,9 @@ def check(system: SystemSpec, spec: RecipeSpec, models: Models, task: RankingTas
     if system.model is None:
         return
     how = setting(system, spec)
+    check_strategy(system, how, spec, tasks)
     if how.readout in BY_PROBABILITY:
-        view = numbered(task.query, task.candidates)
+        view = numbered(tasks[0].query, tasks[0].candidates)
         check_readout(formats.make(how.format), how.readout, models.tokens(system.model), view)
 
 

@@ -61,6 +61,7 @@ def check(
     spec = replaced.spec if replaced else spec
     collection = data.load(spec.data, seed=spec.run.seed)
     _splits(collection)
+    _asking(spec, stage, collection)
     estimated = stage if replaced is None or replaced.model_here else None
     if spec.data.lessons and stage in (None, "sft"):
         counter = replaced.counter if replaced else token_counter(spec.model.name)
@@ -87,20 +88,47 @@ def check(
 
 
 def _training(loaded: Recipe, stage: str | None) -> None:
+    """Check what needs no data, by what the stages themselves call."""
+    from rank_rl import losses
     from rank_rl.errors import RecipeError
     from rank_rl.training import STAGES
     from rank_rl.training.arguments import check_training
-    from rank_rl.training.signals import check as check_signals
+    from rank_rl.training.upfront import check_reading, check_stage
 
-    training = loaded.spec.training
+    spec, training = loaded.spec, loaded.spec.training
+    if spec.losses:
+        losses.make(spec.losses)  # also those that the stage has no use for
+    if stage in STAGES:
+        check_training(stage, training, policy=spec.grpo.policy, where=loaded.path)
+        check_stage(stage, spec)
+        line(f"training: {len(training)} arguments fit the {stage} stage")
+        return
+    if stage not in (None, "bench", "rank", "teach"):
+        raise RecipeError(f"no stage {stage!r}", where="--stage", expected=", ".join(STAGES))
+    if _validates(spec, stage):
+        check_reading(spec)
     if stage is None:
         line("training: not checked (name the stage with --stage)")
-    elif stage in STAGES:
-        check_training(stage, training, policy=loaded.spec.grpo.policy, where=loaded.path)
-        check_signals(stage, loaded.spec)
-        line(f"training: {len(training)} arguments fit the {stage} stage")
-    elif stage not in ("bench", "rank", "teach"):
-        raise RecipeError(f"no stage {stage!r}", where="--stage", expected=", ".join(STAGES))
+
+
+def _validates(spec: RecipeSpec, stage: str | None) -> bool:
+    """Whether ``eval`` says how the recipe's own model is validated."""
+    from rank_rl.training import STAGES
+
+    return stage in STAGES or (stage is None and not spec.bench and not spec.rank)
+
+
+def _asking(spec: RecipeSpec, stage: str | None, collection: Collection) -> None:
+    """Check that strategies fit formats, of validation and of systems whose models are here."""
+    from rank_rl.bench.setting import check_strategy, settled
+    from rank_rl.training.upfront import check_reading, check_validation
+
+    if _validates(spec, stage):
+        check_validation(spec, collection, check_reading(spec))
+    for system in spec.bench.systems if spec.bench and stage in (None, "bench") else ():
+        how = settled(system, spec)
+        if how is not None:
+            check_strategy(system, how, spec, collection.test)
 
 
 def stage_of(path: Path) -> str | None:

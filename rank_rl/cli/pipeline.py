@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -124,30 +125,63 @@ def for_stage(item: str, stages: set[str]) -> tuple[str, str]:
 
 
 def _check_model(spec: PipelineSpec, path: Path, split: Sequence[tuple[str, str]]) -> None:
-    """Refuse one model for all stages where a stage starts from what another one trained.
+    """Refuse one model for stages that start from different ones, such as one from another.
 
     Raises:
-        RecipeError: naming the stages that it can be meant for, those with the first one's model.
+        RecipeError: naming overrides, or single stages to run, that change the first model only.
     """
-    by_key = [(stage, text, text.partition("=")[0].strip()) for stage, text in split]
-    found = [text for stage, text, key in by_key if not stage and key in ("model", "model.name")]
+    found = [item for item in split if _sets_model(item[1])]
     if not found:
         return
-    names: dict[str, str] = {}
+    others = [item for item in split if item not in found]
+    names: list[str | None] = []
     for entry in spec.stages:
-        own = [text for stage, text in split if stage in ("", entry.stage) and text not in found]
+        own = [text for stage, text in others if stage in ("", entry.stage)]
         try:
-            names[entry.stage] = recipes.load(beside(path, entry.recipe), own).spec.model.name
+            names.append(recipes.load(beside(path, entry.recipe), own).spec.model.name)
         except RecipeError:
-            continue  # without the override it is incomplete; what else is wrong is said later
-    if len(set(names.values())) > 1:
-        first = spec.stages[0].stage
-        same = [s for s in names if names[s] == names.get(first)] or [first]
-        raise RecipeError(
-            "every stage would start from this model, not from the one before it",
-            where=f"--set {found[0]}",
-            expected=" ".join(f"--set {stage}:{found[0]}" for stage in same),
-        )
+            names.append(None)  # incomplete without the override; what else is wrong is said later
+    for stage, text in found:
+        meant = {n for e, n in zip(spec.stages, names, strict=True) if stage in ("", e.stage) and n}
+        if len(meant) > 1:
+            raise RecipeError(
+                f"every stage{f' {stage}' if stage else ''} would start from this model, not from "
+                "the one before it",
+                where=f"--set {stage}:{text}" if stage else f"--set {text}",
+                expected=_instead(spec, path, names, (stage, text), split),
+            )
+
+
+def _sets_model(text: str) -> bool:
+    return text.partition("=")[0].strip() in ("model", "model.name")
+
+
+def _instead(
+    spec: PipelineSpec,
+    path: Path,
+    names: Sequence[str | None],
+    asked: tuple[str, str],
+    split: Sequence[tuple[str, str]],
+) -> str:
+    """How to give the model asked for to the first stage meant, and those that start like it.
+
+    By overrides of stages, unless some recipes of such a stage start from another model: then by
+    running the stages one by one.
+    """
+    stage, text = asked
+    known = list(zip(spec.stages, names, strict=True))
+    first = next(name for entry, name in known if stage in ("", entry.stage) and name)
+    given = [stage in ("", entry.stage) and name in (first, None) for entry, name in known]
+    wanted = dict.fromkeys(e.stage for e, own in zip(spec.stages, given, strict=True) if own)
+    if all(own or e.stage not in wanted for e, own in zip(spec.stages, given, strict=True)):
+        return " ".join(f"--set {name}:{text}" for name in wanted)
+    others = [item for item in split if item != asked]
+    commands = []
+    for entry, own in zip(spec.stages, given, strict=True):
+        sets = [item for name, item in others if name in ("", entry.stage)] + [text] * own
+        words = ["rank-rl", entry.stage, str(beside(path, entry.recipe))]
+        commands.append(shlex.join([*words, *(w for item in sets for w in ("--set", item))]))
+    return f"the stages one by one: {'; '.join(commands)}"
 
 
 def beside(path: Path, name: str) -> Path:

@@ -67,8 +67,11 @@ def rerank(
     """Rerank documents for a query, or a whole TREC run."""
     joined = fusion_named(fusion, fusion_weight)
     options = asking_options(readout, reasoning, strategy_named(strategy, strategy_params))
+    if explain and reasoning is False:
+        raise RecipeError("not with --no-reasoning", where="--explain")
     if run is not None:
         alone = {"query": query, "documents": documents, "json": as_json, "explain": explain}
+        alone |= {"no-explain": explain is False, "first-stage": first_stage != "auto"}
         _refuse(alone, "not with --run")
         files = (run, _given(corpus, "--corpus"), _given(queries, "--queries"))
         target = _given(output, "--output")
@@ -90,6 +93,19 @@ def rerank(
     shown = len(found) if top_k is None else min(top_k, len(found))
     (result,) = reranker.rank_tasks([task], explain=0 if explain is False else shown)
     _show(task, result, shown, joined, as_json=as_json)
+    typer.echo(_spent(result), err=True)
+
+
+def _spent(result: TaskResult) -> str:
+    """What one query has cost, and how many of its answers were not as they should be."""
+    from rank_rl.generation.cost import spent_line
+
+    counts = result.statuses
+    read = (
+        f"of {sum(counts.values())} answers {counts.get('repaired', 0)} were repaired and "
+        f"{counts.get('failed', 0)} could not be read"
+    )
+    return f"{spent_line([result])}; {read}" if any(counts.values()) else spent_line([result])
 
 
 def _task(

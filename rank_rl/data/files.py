@@ -23,6 +23,8 @@ def lines(path: Path) -> Iterator[tuple[str, str]]:
     Raises:
         DataError: the file is missing, unreadable, empty or not UTF-8.
     """
+    if path.is_dir():
+        raise DataError("is a folder", where=str(path), expected="a file")
     if not path.is_file():
         raise DataError("no such file", where=str(path))
     found = False

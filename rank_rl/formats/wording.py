@@ -7,7 +7,6 @@ text is special. Values are put in once and never looked into, so a document tha
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from rank_rl.errors import RecipeError
+from rank_rl.registry import nearest
 
 # Key of a wording → (placeholders it must have, placeholders it may have), separated by spaces.
 Rules: TypeAlias = Mapping[str, tuple[str, str]]
@@ -53,12 +53,11 @@ def load(fmt: str, wording: str, rules: Rules, *, unused: Collection[str] = ()) 
         path = Path(file)
     wordings = _read(path)
     if name not in wordings:
-        near = difflib.get_close_matches(name, wordings, n=3, cutoff=0.3) or sorted(wordings)
         raise RecipeError(
             f"unknown wording {name!r}",
             where="format.wording",
             expected=f"one of {', '.join(sorted(wordings))} or path.yaml:name",
-            remedy=f"nearest: {', '.join(near)}",
+            remedy=nearest(name, wordings, cutoff=0.3),
         )
     texts = wordings[name]
     if not isinstance(texts, Mapping):

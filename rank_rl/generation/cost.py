@@ -136,7 +136,8 @@ def spent_line(results: Sequence[Spent]) -> str:
     calls, depth = sum(r.calls for r in results), max((r.depth for r in results), default=0)
     read, written = sum(r.prompt_tokens for r in results), sum(r.completion_tokens for r in results)
     seconds = sum(r.seconds for r in results)
+    queries = "1 query" if len(results) == 1 else f"{len(results)} queries"
     return (
-        f"{len(results)} queries took {calls:,} calls, depth {depth}, {read:,} prompt tokens, "
+        f"{queries} took {calls:,} calls, depth {depth}, {read:,} prompt tokens, "
         f"{written:,} new ones, {seconds:.1f} s"
     )

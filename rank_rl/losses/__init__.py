@@ -44,11 +44,14 @@ def make(specs: Sequence[LossSpec]) -> Loss:
     """Return the weighted sum of the losses named in a recipe.
 
     Raises:
-        RecipeError: none given, an unknown name or parameter, or a value out of range.
+        RecipeError: none given, no weight above 0, an unknown name or parameter, or a value out of
+            range.
     """
     if not specs:
         raise RecipeError("no loss", where="losses", expected=f"some of {', '.join(TABLE)}")
     parts = [(spec.weight, one(spec)) for spec in specs]
+    if not any(weight for weight, _ in parts):
+        raise RecipeError("every weight is 0", where="losses", expected="one above 0")
 
     def total(group: ScoredGroup) -> torch.Tensor:
         first, *rest = (weight * loss(group) for weight, loss in parts)

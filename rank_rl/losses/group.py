@@ -98,6 +98,16 @@ def precise(values: torch.Tensor) -> torch.Tensor:
     return values.float() if values.dtype.itemsize < 4 else values
 
 
+# What a field is called where people read it.
+_NAMES = {
+    "teacher": "teacher scores",
+    "logits": "label logits",
+    "pairs": "weights of pairs",
+    "texts": "ideal texts",
+    "ranks": "first-stage ranks",
+}
+
+
 def need(group: ScoredGroup, loss: str, field: str, why: str) -> torch.Tensor:
     """A field of a group that a loss cannot do without.
 
@@ -106,5 +116,6 @@ def need(group: ScoredGroup, loss: str, field: str, why: str) -> torch.Tensor:
     """
     found: torch.Tensor | None = getattr(group, field)
     if found is None:
-        raise RecipeError(f"there are no {field}", where=f"loss {loss!r}", expected=why)
+        named = _NAMES.get(field, field)
+        raise RecipeError(f"there are no {named}", where=f"loss {loss!r}", expected=why)
     return found

@@ -78,7 +78,7 @@ def judged(group: ScoredGroup, loss: str, target: Target = "auto") -> Judged:
 
     teacher = group.teacher
     if target == "teacher":
-        teacher = need(group, loss, "teacher", "teacher scores in the data, or target: grades")
+        teacher = need(group, loss, "teacher", "data.teacher_run, or grades as the target")
     by_teacher = teacher is not None and (target == "teacher" or bool(teacher.isfinite().any()))
     if teacher is None or not by_teacher or target == "grades":
         by_teacher, values = False, group.grades

@@ -8,7 +8,6 @@ trainers themselves would ignore or misread them), by the same ``check`` before 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import importlib
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rank_rl.errors import RecipeError
+from rank_rl.registry import nearest
 from rank_rl.specs import RecipeSpec
 from rank_rl.training.trackers import check_trackers
 
@@ -73,10 +73,9 @@ def check(cls: type, training: Mapping[str, Any], *, where: str = "training") ->
         if key in RESERVED:
             raise RecipeError("not set here", where=f"{where}.{key}", expected=RESERVED[key])
         if key not in known:
-            near = ", ".join(difflib.get_close_matches(key, known, n=3)) or "none"
             raise RecipeError(f"unknown key {key!r}", where=f"{where}.{key}",
                               expected=f"an argument of {cls.__name__}",
-                              remedy=f"nearest: {near}")  # fmt: skip
+                              remedy=nearest(key, known, cutoff=0.6))  # fmt: skip
     values = {key: _typed(cls, key, value, where) for key, value in training.items()}
     check_trackers(values.get("report_to"), where=f"{where}.report_to")
     return values

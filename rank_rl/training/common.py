@@ -19,13 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rank_rl import data, formats
+from rank_rl import data
 from rank_rl.data.files import sha256
 from rank_rl.data.lessons import lesson_file
 from rank_rl.errors import DataError, RankRLError, StorageError
 from rank_rl.formats.budget import CutReport, fit
-from rank_rl.generation.readout import check_readout, readout_for
-from rank_rl.generation.reasoning import check_reasoning
+from rank_rl.generation.readout import check_readout
 from rank_rl.hub.contract import PromptContract
 from rank_rl.models import loading
 from rank_rl.models.quiet import quiet, weight_bytes
@@ -36,7 +35,7 @@ from rank_rl.training.arguments import check_processes, hf_arguments
 from rank_rl.training.followed import check_data
 from rank_rl.training.resume import LOG_FILE, latest_checkpoint, mark_finished, resume_point
 from rank_rl.training.rollouts import draw_all
-from rank_rl.training.signals import check as check_signals
+from rank_rl.training.upfront import check_stage, check_validation
 
 if TYPE_CHECKING:
     from rank_rl.formats.base import Format
@@ -106,17 +105,10 @@ def begin(name: str, spec: RecipeSpec, info: Mapping[str, Any]) -> Stage:
     from transformers import set_seed
 
     started = time.monotonic()
-    check_signals(name, spec)
+    fmt, readout = check_stage(name, spec)
     out_dir = Path(spec.run.output_dir)
     with saving(out_dir):
         out_dir.mkdir(parents=True, exist_ok=True)
-    fmt = formats.make(spec.format)
-    if name != "score":
-        fmt = formats.make_written(spec.format, where="format.name")
-    check_reasoning(fmt, spec.eval.reasoning, where="eval.reasoning")
-    readout = readout_for(
-        fmt, spec.eval.readout, where="eval.readout", reasoning=spec.eval.reasoning
-    )
     collection = data.load(spec.data, seed=spec.run.seed)
     if not collection.train and not (name == "sft" and spec.data.lessons):
         raise DataError(
@@ -126,6 +118,7 @@ def begin(name: str, spec: RecipeSpec, info: Mapping[str, Any]) -> Stage:
             "or give judgements for training such as qrels/train.tsv",
         )
     check_data(name, spec, collection)
+    check_validation(spec, collection, readout)
     set_seed(spec.run.seed)  # adapters are initialised from torch's global generator
     loaded = load_for(fmt, trainable(spec.model), train=True)
     tokens = tokens_of(loaded)

@@ -27,7 +27,8 @@ from rank_rl.training.alarm import watchers
 from rank_rl.training.completions import CompletionLog
 from rank_rl.training.followed import DEFAULT_LOSSES
 from rank_rl.training.score import train_slots
-from rank_rl.training.slot_trainer import SlotExample, slot_format
+from rank_rl.training.slot_trainer import SlotExample
+from rank_rl.training.upfront import slot_format
 
 if TYPE_CHECKING:
     import torch

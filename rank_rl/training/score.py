@@ -28,7 +28,6 @@ from rank_rl.training.slot_trainer import (
     SlotExample,
     SlotTrainer,
     examples,
-    slot_format,
 )
 
 if TYPE_CHECKING:
@@ -62,7 +61,6 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     fmt = formats.make(spec.format)
     if formats.kind(fmt) == "scorer":
         return train_scorer(spec, info)
-    slot_format(spec, "score")
     return train_slots("score", spec, info, supervised(losses_of("score", spec)))
 
 

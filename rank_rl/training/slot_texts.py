@@ -13,12 +13,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rank_rl.models.packing import Encoded, PackedBatch, pack
+from rank_rl.training.followed import losses_of
 
 if TYPE_CHECKING:
     import torch
 
     from rank_rl.formats.slots import SlotFormat
     from rank_rl.records import RankingTask, View
+    from rank_rl.specs import RecipeSpec
     from rank_rl.training.common import Stage
 
 NAME = "lm"
@@ -49,11 +51,9 @@ class Texts:
         return total / owner.bincount(minlength=len(self.slots))
 
 
-def wanted(stage: Stage) -> bool:
-    """Whether a stage's losses learn texts."""
-    spec = stage.spec
-    used = stage.name == "score" or spec.grpo.supervised > 0
-    return used and any(loss.name == NAME for loss in spec.losses)
+def wanted(stage: str, spec: RecipeSpec) -> bool:
+    """Whether the losses of a stage of this name learn texts."""
+    return any(loss.name == NAME for loss in losses_of(stage, spec))
 
 
 def ideal(stage: Stage, task: RankingTask, view: View) -> Written:

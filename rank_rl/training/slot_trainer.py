@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from transformers import Trainer
 
-from rank_rl import formats
 from rank_rl.errors import DataError, RecipeError
 from rank_rl.formats.budget import fit
 from rank_rl.losses.group import ScoredGroup
@@ -21,7 +20,6 @@ from rank_rl.models.packed import SlotLabels
 from rank_rl.models.packed_attention import attending, choose, reach, slot_logits
 from rank_rl.models.packing import Encoded, PackedBatch, pack
 from rank_rl.records import Grades, RankingTask, View
-from rank_rl.specs import RecipeSpec
 from rank_rl.training import mining, slot_texts
 from rank_rl.training.batches import Repeated, shuffled
 from rank_rl.training.common import training_views
@@ -63,24 +61,6 @@ Objective: TypeAlias = Callable[
 ]
 
 
-def slot_format(spec: RecipeSpec, stage: str) -> SlotFormat:
-    """The format of a recipe whose stage learns through label slots.
-
-    Raises:
-        RecipeError: the format has none.
-    """
-    fmt = formats.make(spec.format)
-    if not hasattr(fmt, "slots"):
-        remedy = ", or grpo.policy: text" if stage == "grpo" else ""
-        raise RecipeError(
-            f"format {spec.format.name!r} has no label slots, which stage {stage} learns through",
-            where="format.name",
-            expected="slots",
-            remedy=f"set format.name: slots{remedy}",
-        )
-    return cast("SlotFormat", fmt)
-
-
 def examples(
     stage: Stage,
 ) -> tuple[list[SlotExample] | mining.MinedRows[SlotExample], dict[str, Any]]:
@@ -90,7 +70,7 @@ def examples(
         DataError: a task without grades, or a document that does not fit the model.
     """
     pairs, report = training_views(stage)
-    learns_texts = slot_texts.wanted(stage)
+    learns_texts = slot_texts.wanted(stage.name, stage.spec)
 
     def encoded(number: int, task: RankingTask, view: View) -> SlotExample:
         return SlotExample(

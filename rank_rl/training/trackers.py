@@ -5,11 +5,11 @@ The trainers find out after data and model, and answer with a traceback.
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 from typing import Any
 
 from rank_rl.errors import RecipeError
+from rank_rl.registry import nearest
 
 # Trackers that an extra of this package installs; all others are transformers' business.
 EXTRAS = {"tensorboard": "trackers", "trackio": "trackers", "wandb": "wandb"}
@@ -49,9 +49,10 @@ def check_trackers(report_to: Any, *, where: str = "training.report_to") -> None
     known = {*EXTRAS, *integration_utils.INTEGRATION_TO_CALLBACK}
     for name in names:
         if name not in known and name not in _NONE:
-            near = difflib.get_close_matches(str(name), known, n=2) or sorted(EXTRAS)
             raise RecipeError(
-                f"unknown tracker {name!r}", where=where, remedy=f"nearest: {', '.join(near)}"
+                f"unknown tracker {name!r}",
+                where=where,
+                remedy=nearest(str(name), known) or f"known: {', '.join(sorted(EXTRAS))}",
             )
         if name in known and not installed(name):
             extra = f'pip install "rank-rl[{EXTRAS[name]}]"' if name in EXTRAS else None

@@ -135,6 +135,9 @@ def test_values_come_from_result_files(page: Path) -> None:
     write(page.parent, results=[{**one, "system": "+ grpo"}])
     with pytest.raises(DataError, match=r"no system '\+ grpo'.*expected first stage, untrained"):
         methods.block(page)
+    write(page.parent, results=[{**one, "metric": "foo@3"}])
+    with pytest.raises(DataError, match=r"no metric 'foo@3'; expected ndcg@10, map"):
+        methods.block(page)
     file.write_text("{}")
     with pytest.raises(DataError, match="not a benchmark result"):
         methods.block(page)

@@ -62,8 +62,14 @@ def test_what_could_not_be_read_teaches_nothing(recipe: dict[str, Any]) -> None:
 
 
 def test_a_wrong_readout_is_blamed_where_it_stands(recipe: dict[str, Any]) -> None:
-    with pytest.raises(RecipeError, match="rank.readout"):
+    with pytest.raises(RecipeError, match="^rank.readout: readout 'guided'"):
         run({**recipe, "rank": {"readout": "guided"}})
+    with pytest.raises(RecipeError, match="^rank.reasoning: .* no reasoning to skip"):
+        run({**recipe, "rank": {"reasoning": "skip"}})
+    orders = {"name": "permutation", "doc_tokens": 16}
+    by_two = {"strategy": {"name": "by_score", "params": {"size": 2}}}
+    with pytest.raises(RecipeError, match="^rank.strategy 'by_score': the format orders"):
+        run({**recipe, "format": orders, "rank": by_two})
 
 
 def test_what_cannot_be_ranked_is_said(recipe: dict[str, Any]) -> None:

@@ -165,6 +165,7 @@ def test_a_stopped_bench_goes_on_and_changes_are_computed_again(recipe, tiny_mod
         ({"baselines": ["first_stage"]}, "nearest: first stage"),
         ({"steps": [["base", "slot"]]}, "no system 'slot'.*nearest: slots"),
         ({"metrics": []}, "no metrics"),
+        ({"metrics": ["foo@10"]}, "bench.metrics: unknown metric|unknown metric.*foo"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_computed(recipe, change, words):
@@ -172,6 +173,19 @@ def test_mistakes_are_found_before_anything_is_computed(recipe, change, words):
     with pytest.raises(RecipeError, match=words):
         bench(recipe)
     assert not Path(recipe["run"]["output_dir"]).exists()
+
+
+def test_a_strategy_that_refuses_the_pick_is_found_before_any_system_is_asked(recipe):
+    systems = recipe["bench"]["systems"]
+    worst = {"name": "choice", "mode": "answer", "params": {"pick": "worst"}}
+    row = {**systems[3], "name": "last", "format": worst, "strategy": {"name": "setwise"}}
+    recipe["bench"]["systems"] = [*systems, row]
+    message = "bench.systems 'last': strategy 'setwise': the format picks the worst document"
+    with pytest.raises(RecipeError, match=message):
+        bench(recipe)
+    assert not Path(recipe["run"]["output_dir"]).exists()
+    recipe["bench"].update(systems=[{**row, "readout": "score"}], baselines=[], steps=[])
+    assert bench(recipe)[1]["systems"][0]["setting"]["strategy"] == "setwise"
 
 
 def test_names_kinds_and_formats_must_fit(recipe):

@@ -117,6 +117,29 @@ def test_one_model_for_stages_that_start_from_one_another_is_refused(folder: Pat
     assert names == ["x", "out/score/final", "m"]
 
 
+def test_one_model_for_recipes_of_one_stage_is_refused_where_they_differ(folder: Path) -> None:
+    second = RECIPE.format(stage="second").replace("{name: m}", "{name: out/score/final}")
+    (folder / "second.yaml").write_text(second)
+    file = folder / "pipeline.yaml"
+    one = "{stage: score, recipe: score.yaml}"
+    file.write_text(file.read_text().replace(one, f"{one}, {one.replace('score.', 'second.')}"))
+    for override in ("score:model.name=x", "model.name=x"):
+        with pytest.raises(RecipeError) as caught:
+            pipeline.load(folder, [override, "score:run.seed=5"])
+        said = str(caught.value)
+        assert said.startswith(f"--set {override}: every stage")
+        assert "expected the stages one by one: rank-rl score recipes/score.yaml " in said
+        commands = said.partition("one by one: ")[2].split("; ")
+        also = "" if override.startswith("score") else " --set model.name=x"
+        assert commands == [
+            "rank-rl score recipes/score.yaml --set run.seed=5 --set model.name=x",
+            "rank-rl score recipes/second.yaml --set run.seed=5",
+            f"rank-rl sft recipes/sft.yaml{also}",
+            f"rank-rl bench recipes/bench.yaml{also}",
+        ]
+    assert pipeline.load(folder, ["sft:model.name=x"]).steps[2].recipe.spec.model.name == "x"
+
+
 def test_two_stages_may_not_share_a_folder(folder: Path) -> None:
     with pytest.raises(RecipeError, match="score and sft both write to out/x"):
         pipeline.load(folder, ["run.output_dir=out/x"])

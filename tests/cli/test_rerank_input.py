@@ -94,6 +94,9 @@ def test_tasks_of_a_run(tmp_path: Path) -> None:
         (["--query", "q", "--documents", "d", "--exchanges", "e"], "--exchanges: only with --run"),
         (["--run", "r.trec", "--json"], "--json: not with --run"),
         (["--run", "r.trec", "--explain"], "--explain: not with --run"),
+        (["--run", "r.trec", "--no-explain"], "--no-explain: not with --run"),
+        (["--run", "r.trec", "--first-stage", "bm25"], "--first-stage: not with --run"),
+        (["--query", "q", "--no-reasoning", "--explain"], "--explain: not with --no-reasoning"),
         (["--run", "r.trec", "--query", "q"], "--query: not with --run"),
     ],
 )

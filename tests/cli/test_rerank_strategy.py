@@ -175,6 +175,22 @@ def test_the_fused_place_of_a_single_query(checkpoint: Path) -> None:
     assert [row["docid"] for row in top] == [row["docid"] for row in plain[:2]]
 
 
+def test_a_single_query_says_what_could_not_be_read_and_what_it_cost(checkpoint: Path) -> None:
+    documents = checkpoint.parent / "documents.txt"
+    documents.write_text("\n".join(DOCUMENTS))
+    given = ["--query", "who?", "--documents", str(documents), "--no-explain", "--json"]
+    save(checkpoint, "permutation")
+    told = invoke(checkpoint, *given, "--strategy", "single").stderr
+    assert told.startswith("1 query took 1 calls, depth 1, ") and told.count("\n") == 1
+    assert told.endswith("of 1 answers 0 were repaired and 1 could not be read\n")
+    save(checkpoint, "choice", pick="worst")
+    message = "strategy 'setwise': the format picks the worst document"
+    result = CliRunner().invoke(
+        app, ["rerank", "--model", str(checkpoint), *given, "--strategy", "setwise"]
+    )
+    assert result.exit_code == 2 and message in result.stderr
+
+
 def test_reasoning_is_skipped_on_request(checkpoint: Path, run: list[str]) -> None:
     save(checkpoint, "choice", mode="reason")
     exchanges = checkpoint.parent / "x.jsonl"

@@ -255,11 +255,15 @@ def test_parameters_out_of_range_are_one_line(name, params, message):
 @pytest.mark.parametrize(
     ("name", "params", "message"),
     [
-        ("ranknet", {"target": "teacher"}, "there are no teacher; expected teacher scores in"),
-        ("margin_mse", {}, "there are no teacher"),
-        ("kl", {}, "there are no teacher"),
-        ("list_mle", {"ties": "ranks"}, "there are no ranks; expected candidates with first-stage"),
-        ("tsp_margin", {}, "there are no pairs; expected a scorer of pairs"),
+        (
+            "ranknet",
+            {"target": "teacher"},
+            "there are no teacher scores; expected data.teacher_run",
+        ),
+        ("margin_mse", {}, "there are no teacher scores"),
+        ("kl", {}, "there are no teacher scores"),
+        ("list_mle", {"ties": "ranks"}, "there are no first-stage ranks; expected candidates with"),
+        ("tsp_margin", {}, "there are no weights of pairs; expected a scorer of pairs"),
     ],
 )
 def test_what_a_group_lacks_is_said(name, params, message):

@@ -98,10 +98,10 @@ def test_the_term_needs_label_slots_of_stage_score(recipe: Recipe) -> None:
         grpo={"policy": "slots", "group_size": 4},
     )
     stage = common.begin("grpo", spec, {})
-    assert not slot_texts.wanted(stage)  # its losses are not used there
+    assert not slot_texts.wanted(stage.name, stage.spec)  # its losses are not used there
     total = score.supervised(spec.losses)
     trainer, data, _ = trainer_of(recipe(format=SLOTS, losses=[{"name": "bce"}]))
     packed = collate(data[:2])["batch"].packed
     groups = trainer.groups(slot_logits(trainer.model, packed, trainer.attention), data[:2])
-    with pytest.raises(RecipeError, match="loss 'lm': there are no texts"):
+    with pytest.raises(RecipeError, match="loss 'lm': there are no ideal texts"):
         total(groups, data[:2], 0)

@@ -106,7 +106,12 @@ def test_arms_are_trained_once_compared_and_then_left_alone(here: Path) -> None:
     models = {s["name"]: s["model"].get("name") for s in result["systems"]}
     assert models["answer-sft+grpo"] == "out/answer-sft+grpo/grpo/final"
     pairs = [(s["from"], s["to"]) for s in result["steps"]]
-    assert pairs == [("answer-sft", "answer-sft+grpo"), ("answer-sft", "reason-sft")]
+    assert pairs == [
+        (bases[0], "answer-sft"),
+        (bases[1], "reason-sft"),
+        ("answer-sft", "answer-sft+grpo"),
+        ("answer-sft", "reason-sft"),
+    ]
     for from_, to in pairs:
         assert f"{from_} → {to}: ndcg@10" in out
 

@@ -109,7 +109,9 @@ def test_pointwise_lessons_are_for_pointwise_students(
 ) -> None:
     path = {"lessons": file(LISTED, POINTED)}
     pointwise = {"name": "pointwise", "mode": "answer", "prompt_tokens": 900}
-    assert learned(common.begin("sft", recipe(format=pointwise, data=path), {})) == ["2"]
+    alone = {"strategy": {"name": "by_score", "params": {"size": 1}}}
+    stage = common.begin("sft", recipe(format=pointwise, data=path, eval=alone), {})
+    assert learned(stage) == ["2"]
     stage = common.begin("sft", recipe(format=REASON, data=path), {})
     rows, report = sft.lesson_rows(stage)
     assert len(rows) == 1

@@ -146,7 +146,8 @@ class DataSpec(Spec):
     ``validation_split`` names a split.
     ``reasoning``: what stands before SFT answers in mode reason: ``annotations`` the steps that
     people annotated, ``explicit`` a judgement of each document shown, made of the same, ``scored``
-    each document's first words and grade.
+    each document's first words and grade. ``reasoning_share``: the share of the SFT answers that
+    carry theirs; the others leave it empty, which teaches what ``reasoning: skip`` asks for.
     ``lessons``: a file that ``rank-rl teach`` wrote; stage sft then trains on a teacher's answers
     instead of answers made of grades. ``teacher_run`` is a TREC run with a teacher's scores of
     training documents, for losses that learn from them; ``teacher_relevant`` makes its so many
@@ -166,6 +167,7 @@ class DataSpec(Spec):
     first_stage: FirstStageSpec = FirstStageSpec()
     sampler: SamplerSpec = SamplerSpec()
     reasoning: Literal["annotations", "explicit", "scored", "none"] = "annotations"
+    reasoning_share: float = Field(default=1.0, ge=0, le=1)
     lessons: str | None = None
     curriculum: CurriculumSpec | None = None
     teacher_run: str | None = None
@@ -175,4 +177,12 @@ class DataSpec(Spec):
     def _has_teacher(self) -> DataSpec:
         if self.teacher_relevant and not self.teacher_run:
             raise ValueError("teacher_relevant needs the scores of a teacher: set teacher_run")
+        return self
+
+    @model_validator(mode="after")
+    def _has_reasoning_to_share(self) -> DataSpec:
+        if self.reasoning_share < 1 and self.reasoning == "none":
+            raise ValueError(
+                "reasoning_share has no effect with reasoning: none"
+            )
         return self

@@ -83,14 +83,12 @@ def lesson_rows(spec: RecipeSpec, fmt: Format, tokens: ChatTokens) -> list[dict[
 
     found = lessons.read(Path(str(spec.data.lessons)).expanduser())
     usable, _ = lessons.usable(found, fmt, ())
-    reason = spec.data.reasoning != "none"
-    return [
-        sft.encode(tokens, row)
-        for lesson in usable[:SAMPLED_LESSONS]
-        for row in rows.lesson_rows(
-            lesson, fit(lesson.view, tokens, fmt=fmt)[0], fmt, reason=reason
-        )
-    ]
+    found_rows = []
+    for lesson in usable[:SAMPLED_LESSONS]:
+        view, _ = fit(lesson.view, tokens, fmt=fmt)
+        reason = sft.style_of(spec, lesson.view) != "none"
+        found_rows += rows.lesson_rows(lesson, view, fmt, reason=reason)
+    return [sft.encode(tokens, row) for row in found_rows]
 
 
 def forecast(

@@ -128,7 +128,8 @@ def lesson_rows(stage: common.Stage) -> tuple[list[dict[str, Any]], dict[str, An
     for lesson in lessons:
         view, cut = fit(lesson.view, stage.tokens, fmt=stage.fmt)
         cuts = cuts.merge(cut)
-        written += rows.lesson_rows(lesson, view, stage.fmt, reason=spec.data.reasoning != "none")
+        style = style_of(spec, lesson.view)
+        written += rows.lesson_rows(lesson, view, stage.fmt, reason=style != "none")
     if not written:
         raise DataError(
             f"no lesson is left ({', '.join(f'{k} {v}' for k, v in report.items())})",
@@ -145,14 +146,27 @@ def answer_rows(stage: common.Stage, task: RankingTask, view: View) -> list[dict
 
 def rows_of(spec: RecipeSpec, fmt: Format, task: RankingTask, view: View) -> list[dict[str, Any]]:
     """``answer_rows`` before there is a stage."""
+    style = style_of(spec, view)
     if not hasattr(fmt, "slot_messages"):
-        return rows.sft_rows(task, [view], fmt, spec.data.reasoning)
-    told = None if spec.data.reasoning == "none" else reasoning(task)
+        return rows.sft_rows(task, [view], fmt, style)
+    told = None if style == "none" else reasoning(task)
     # The draw's documents make its seed: the same negatives for the same view only.
     seed = seeds.derive(spec.run.seed, *view.docids)
     ratio = spec.data.sampler.negatives_per_positive
     by_slots = cast("SlotFormat", fmt)
     return rows.slot_rows(task, [view], by_slots, told, seed=seed, negatives_per_positive=ratio)
+
+
+def style_of(spec: RecipeSpec, view: View) -> str:
+    """The style of reasoning of a view's answers: ``none`` for those that learn to skip it.
+
+    Drawn by ``data.reasoning_share`` from the seed, the query and the documents, so that a resumed
+    run trains on the same answers. A mix of thoughts and empty ones is how TFRank (Fan et al.,
+    2025) keeps a model able to skip its thinking.
+    """
+    share = spec.data.reasoning_share
+    drawn = seeds.rng(spec.run.seed, "reasoning share", view.query.qid, *view.docids).random()
+    return spec.data.reasoning if drawn < share else "none"
 
 
 def encode(tokens: ChatTokens, row: Mapping[str, Any]) -> dict[str, list[int]]:

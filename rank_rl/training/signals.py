@@ -142,6 +142,13 @@ def check(stage: str, spec: RecipeSpec) -> None:
             expected="null",
             remedy="they belong to stage sft; set it to null where it is inherited",
         )
+    if spec.data.reasoning_share < 1 and stage != "sft":
+        raise RecipeError(
+            f"stage {stage} writes no answers to learn, with reasoning or without",
+            where="data.reasoning_share",
+            expected="1.0",
+            remedy="it belongs to stage sft; set it to 1.0 where it is inherited",
+        )
     followed.check_teacher(stage, spec)
 
 

@@ -98,6 +98,27 @@ def test_slot_rows_learn_label_and_note_behind_the_lead(recipe: Recipe) -> None:
     assert sum(text.startswith(" no.") for text in texts) == 16
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_share_of_the_answers_carries_reasoning(recipe: Recipe, share: float) -> None:
+    data = {"reasoning": "scored", "reasoning_share": share, "sampler": {"size": 3, "per_query": 8}}
+    form = {"name": "permutation", "mode": "reason", "doc_tokens": 8}
+    stage = common.begin("sft", recipe(format=form, data=data), {})
+    rows, _ = sft.drawn_rows(stage)
+    texts = [row["completion"][0]["content"] for row in rows]
+    empty = [text for text in texts if text.startswith("<think>\n\n</think>\n<answer>[")]
+    thinking = [text for text in texts if text.startswith('<think>\n{"[1] ')]
+    assert len(empty) + len(thinking) == len(texts) >= 16
+    if share == 0.5:
+        assert len(texts) / 5 < len(thinking) < len(texts) * 4 / 5
+    else:
+        assert len(thinking) == share * len(texts)
+
+
+def test_a_share_needs_reasoning_to_share(recipe: Recipe) -> None:
+    with pytest.raises(ValueError, match="reasoning_share has no effect with reasoning: none"):
+        recipe(data={"reasoning": "none", "reasoning_share": 0.5})
+
+
 def test_rows_are_shuffled_by_the_seed_alone(recipe: Recipe) -> None:
     first = sft.training_rows(common.begin("sft", recipe(), {}))[0]
     again = sft.training_rows(common.begin("sft", recipe(), {}))[0]

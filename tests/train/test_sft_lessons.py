@@ -91,6 +91,21 @@ def test_without_reasoning_only_the_answer_is_learned(
     assert learned(common.begin("sft", recipe(format=answer, data=data), {})) == ["[3] > [1] > [2]"]
 
 
+def test_a_share_of_a_teachers_answers_keeps_its_reasoning(
+    recipe: Recipe, file: Callable[..., str]
+) -> None:
+    told = [replace(LISTED, view=view(f"x{n}", f"who wrote number {n}?")) for n in range(40)]
+    data = {"lessons": file(*told), "reasoning_share": 0.5}
+    answers = learned(common.begin("sft", recipe(format=REASON, data=data), {}))
+    thinking = [text for text in answers if "the third one says it" in text]
+    assert 8 <= len(thinking) <= 32 and len(answers) == 40
+    empty = "<think>\n\n</think>\n<answer>[3] > [1] > [2]</answer>"
+    assert set(answers) - set(thinking) == {empty}
+    assert answers == learned(common.begin("sft", recipe(format=REASON, data=data), {}))
+    none = {**data, "reasoning_share": 0.0}
+    assert set(learned(common.begin("sft", recipe(format=REASON, data=none), {}))) == {empty}
+
+
 def test_notes_make_the_reasoning_of_explain_and_of_slots(
     recipe: Recipe, file: Callable[..., str]
 ) -> None:

@@ -275,3 +275,10 @@ def test_only_sft_takes_lessons(recipe: Recipe, stage: Any) -> None:
     spec = with_data(recipe, {"lessons": "lessons.jsonl"}, rewards=[{"name": "ndcg"}])
     with pytest.raises(RecipeError, match="data.lessons: stage .* reads no lessons"):
         stage(spec, {})
+
+
+@pytest.mark.parametrize("stage", [score.run, grpo.run])
+def test_only_sft_mixes_answers_with_reasoning_and_without(recipe: Recipe, stage: Any) -> None:
+    spec = with_data(recipe, {"reasoning_share": 0.5}, rewards=[{"name": "ndcg"}])
+    with pytest.raises(RecipeError, match=r"data.reasoning_share: .* set it to 1.0 where"):
+        stage(spec, {})

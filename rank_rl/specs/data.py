@@ -182,7 +182,5 @@ class DataSpec(Spec):
     @model_validator(mode="after")
     def _has_reasoning_to_share(self) -> DataSpec:
         if self.reasoning_share < 1 and self.reasoning == "none":
-            raise ValueError(
-                "reasoning_share has no effect with reasoning: none"
-            )
+            raise ValueError("reasoning_share has no effect with reasoning: none")
         return self

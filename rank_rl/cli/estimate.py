@@ -283,9 +283,12 @@ def _show_run(
         new=None if slots else spec.eval.max_new_tokens,
     )
     every = spec.eval.every
-    times = 2 + ((found.updates - 1) // every if every and found.updates else 0)
+    times = (
+        1 + spec.eval.on_start + ((found.updates - 1) // every if every and found.updates else 0)
+    )
     most = "" if slots else "at most "
-    line(f"whole run: {run}; {times} validations of {len(tasks)} queries, {most}"
+    counted = "1 validation" if times == 1 else f"{times} validations"
+    line(f"whole run: {run}; {counted} of {len(tasks)} queries, {most}"
          f"{duration(each)} each")  # fmt: skip
 
 

@@ -177,6 +177,7 @@ class EvalSpec(Spec):
     readout: Readout = "auto"
     reasoning: Reasoning = "write"
     metric: str = "ndcg@10"
+    on_start: bool = Field(default=True, description="validate before the first step too")
     every: int = Field(default=0, ge=0, description="steps between validations; 0: at the end")
     patience: int = Field(default=0, ge=0, description="validations without a gain; 0: any number")
     min_gain: float = Field(default=0.0, ge=0)

@@ -72,6 +72,8 @@ def stale(values: Sequence[float], min_gain: float = 0.0) -> int:
 class RerankCallback(TrainerCallback):  # type: ignore[misc]
     """Validates at the start, every ``eval.every`` steps and at the end; keeps the best weights.
 
+    ``eval.on_start: false`` leaves out the first of these.
+
     What is compared is the metric with every query that has an unreadable answer counted as 0:
     such a query keeps its first-stage order, and a model must not be chosen for failing. Equal
     values go to the later step; the start is logged but never chosen. After ``eval.patience``
@@ -115,7 +117,7 @@ class RerankCallback(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Measure the start, or take up what a former run of this stage found."""
         if state.global_step == 0:
-            self.start = self._validate(state)
+            self.start = self._validate(state) if self.stage.spec.eval.on_start else None
             return
         self.best = self._former_best()
         for record in self._comparable(state):
@@ -148,7 +150,7 @@ class RerankCallback(TrainerCallback):  # type: ignore[misc]
             self._choose(state)
 
     def summary(self) -> dict[str, Any]:
-        """Values at the start, of the best and of the last weights, for a stage's metrics.
+        """Values at the start (None without ``eval.on_start``), of the best and the last weights.
 
         With ``alarms``, and with ``stopped`` where the run ended before its last step.
         """

@@ -122,7 +122,7 @@ def _fingerprint(spec: RecipeSpec, identity: Mapping[str, Any], *, free: bool) -
 
 def eval_fingerprint(spec: EvalSpec) -> str:
     """What validations must share for their values to be compared: how they rank and measure."""
-    left_out = {"every", "patience", "min_gain"}
+    left_out = {"on_start", "every", "patience", "min_gain"}
     if spec.reasoning == "write":  # as all runs did before there was a choice
         left_out.add("reasoning")
     text = spec.model_dump_json(exclude=left_out)

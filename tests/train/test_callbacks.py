@@ -94,6 +94,17 @@ def test_unknown_metrics_are_refused(name: str) -> None:
         measure(name)
 
 
+@pytest.mark.parametrize("on_start", [True, False])
+def test_the_start_is_validated_where_it_is_asked_for(recipe: Recipe, on_start: bool) -> None:
+    spec = recipe(eval={"on_start": on_start, "max_new_tokens": 2}, training={"max_steps": 1})
+    metrics = sft.run(spec, {})["metrics"]
+    log = (Path(spec.run.output_dir) / "training_log.jsonl").read_text().splitlines()
+    steps = [r["step"] for r in map(json.loads, log) if "eval_selection" in r]
+    assert steps == ([0, 1] if on_start else [1])
+    assert (metrics["start"] is not None) == on_start
+    assert metrics["best"]["step"] == 1
+
+
 def test_the_best_weights_are_kept_and_become_the_final_ones(
     recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:

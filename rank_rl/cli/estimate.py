@@ -283,9 +283,8 @@ def _show_run(
         new=None if slots else spec.eval.max_new_tokens,
     )
     every = spec.eval.every
-    times = (
-        1 + spec.eval.on_start + ((found.updates - 1) // every if every and found.updates else 0)
-    )
+    between = (found.updates - 1) // every if every and found.updates else 0
+    times = spec.eval.on_start + between + 1
     most = "" if slots else "at most "
     counted = "1 validation" if times == 1 else f"{times} validations"
     line(f"whole run: {run}; {counted} of {len(tasks)} queries, {most}"

@@ -3,7 +3,8 @@ many different prompts.
 
 Every draw has its own generator, derived from the seed, the query id and the draw's number; the
 order shown never depends on the grades. First-stage ranks stay those of the task. Groups without
-variance teach nothing (all relevant or none): they are drawn again, then left out and counted.
+variance teach no order (all relevant or none): they are drawn again, then left out and counted,
+unless the recipe keeps them.
 Negatives are random or the hardest: those that the first stage, or given scores, rank best.
 """
 
@@ -108,7 +109,8 @@ def sample_views(
         for attempt in range(spec.retries + 1):
             rng = seeds.rng(seed, "view", task.query.qid, draw, attempt)
             picked = _draw(source, spec, rng)
-            if teaches(picked, task) and _shown_well(picked, task, spec.least_ndcg):
+            useful = spec.keep_flat or teaches(picked, task)
+            if picked and useful and _shown_well(picked, task, spec.least_ndcg):
                 views.append(numbered(task.query, picked))
                 break
         else:

@@ -33,7 +33,9 @@ class SamplerSpec(Spec):
     candidates of the first stage in any case: hard negatives, and what a prompt with ``context``
     shows when whole pools are ranked. A draw without a relevant document, or with nothing else,
     teaches nothing, nor does one whose order shown has an nDCG@10 below ``least_ndcg`` (Rearank,
-    2025): it is repeated up to ``retries`` times, then left out and counted.
+    2025): it is repeated up to ``retries`` times, then left out and counted. ``keep_flat`` keeps
+    draws without a relevant document, or with nothing else: an answer that scores each document
+    learns from them, an order does not.
     ``negatives_per_positive`` thins out the rows of stage sft with format slots, one row a
     document: that many documents that are not relevant for each relevant one of a view (at least
     one a view); null keeps all.
@@ -61,6 +63,7 @@ class SamplerSpec(Spec):
     keep_first: int = Field(default=0, ge=0)
     shuffle: bool = True
     retries: int = Field(default=10, ge=0)
+    keep_flat: bool = False
     least_ndcg: float = Field(default=0.0, ge=0, lt=1)
     negatives_per_positive: int | None = Field(default=None, ge=0)
     strategy: StrategySpec | None = None
@@ -98,6 +101,8 @@ class SamplerSpec(Spec):
                 "least_ndcg does not go with negatives: mined: a view whose negatives change has "
                 "another nDCG each time"
             )
+        if self.keep_flat and self.least_ndcg:
+            raise ValueError("keep_flat and least_ndcg exclude one another")
         if self.mined_share < 1 and self.negatives != "mined":
             raise ValueError("mined_share belongs to negatives: mined")
         return self

@@ -18,7 +18,7 @@ from rank_rl import seeds, strategies
 from rank_rl.data.sampling import SampleReport, sample_views, teaches, within
 from rank_rl.records import Answer, Grades, Order, Outcome, Pick, RankingTask, Scores, View
 from rank_rl.rewards.baselines import answer_kind
-from rank_rl.specs import RecipeSpec
+from rank_rl.specs import RecipeSpec, SamplerSpec
 from rank_rl.strategies.drive import run
 from rank_rl.strategies.oracle import Kind, oracle
 
@@ -30,8 +30,8 @@ def draw(task: RankingTask, spec: RecipeSpec, fmt: Format) -> tuple[list[View], 
     """The training views of one task, as the recipe's ``data.sampler`` says.
 
     Views of roll-outs that show the same documents in the same order are taken once. Those without
-    a relevant document, or with nothing else, are left out, except for a view of one document: a
-    strategy that asks about documents one by one wants their labels.
+    a relevant document, or with nothing else, are left out, unless ``keep_flat`` keeps them, except
+    for a view of one document: a strategy that asks about documents one by one wants their labels.
 
     Raises:
         RecipeError: a strategy that cannot be made, or that the format does not fit.
@@ -46,7 +46,7 @@ def draw(task: RankingTask, spec: RecipeSpec, fmt: Format) -> tuple[list[View], 
         asked = _asked(task, spec, fmt, number)
         fresh = list({v.docids: v for v in asked if v.docids not in seen}.values())
         seen |= {view.docids for view in fresh}
-        useful = [v for v in fresh if len(v.docids) == 1 or teaches(v.candidates, task)]
+        useful = [v for v in fresh if _useful(v, task, sampler)]
         most = min(len(useful), sampler.views_per_rollout or len(useful))
         rng = seeds.rng(spec.run.seed, "rollout views", task.query.qid, number)
         kept += [useful[i] for i in sorted(rng.sample(range(len(useful)), most))]
@@ -58,6 +58,10 @@ def draw(task: RankingTask, spec: RecipeSpec, fmt: Format) -> tuple[list[View], 
             beyond=len(useful) - most,
         )
     return kept, report
+
+
+def _useful(view: View, task: RankingTask, sampler: SamplerSpec) -> bool:
+    return len(view.docids) == 1 or sampler.keep_flat or teaches(view.candidates, task)
 
 
 def draw_all(

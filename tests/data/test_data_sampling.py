@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from pydantic import ValidationError
 
 from rank_rl.data.sampling import SampleReport, sample_tasks, sample_views
 from rank_rl.records import Candidate, Query, RankingTask
@@ -74,6 +75,16 @@ def test_groups_without_variance_are_drawn_again_then_dropped_and_counted() -> N
     everything = {f"d{i}": 1 for i in range(1, 13)}
     _, report = sample_views(task(everything), SamplerSpec(size=4, retries=2), seed=0)
     assert report == SampleReport(draws=1, redrawn=2, dropped=1)
+
+
+def test_groups_without_variance_are_kept_where_the_recipe_says_so() -> None:
+    spec = SamplerSpec(name="groups", size=3, per_query=40, keep_flat=True)
+    views, report = sample_views(task({"d7": 1}), spec, seed=0)
+    assert report == SampleReport(draws=40, views=40)
+    # One of twelve documents is in a quarter of the groups of three.
+    assert 3 <= sum("d7" in v.docids for v in views) <= 20
+    with pytest.raises(ValidationError, match="keep_flat and least_ndcg exclude one another"):
+        SamplerSpec(keep_flat=True, least_ndcg=0.1)
 
 
 def test_unjudged_tasks_keep_every_draw_and_short_lists_are_shown_whole() -> None:

@@ -84,6 +84,16 @@ def test_every_state_of_an_elimination_becomes_a_view() -> None:
     assert ranks == {f"d{i}": i for i in range(1, 7)}
 
 
+def test_flat_views_are_kept_where_the_recipe_says_so() -> None:
+    spec = spec_of(WORST, {**ELIMINATE, "shuffle": False, "keep_flat": True})
+    views, report = drawn(task_of(d2=2, d5=1), spec)
+    # Besides the four views of the test above, the pair of relevant ones.
+    assert views[-1].docids == ("d2", "d5") and report == SampleReport(draws=5, views=5)
+    plain = spec_of(WORST, {**ELIMINATE, "shuffle": False})
+    assert not drawn(task_of(d2=0), plain)[0]
+    assert len(drawn(task_of(d2=0), spec)[0]) == 5  # nothing relevant at all
+
+
 @pytest.mark.parametrize("fmt", [{"name": "permutation"}, {"name": "scores"}, {"name": "choice"}])
 def test_windows_begin_where_the_answers_before_them_led(fmt: dict[str, Any]) -> None:
     sliding = {"name": "sliding", "params": {"window": 3, "step": 2}}

@@ -43,7 +43,9 @@ class SamplerSpec(Spec):
     ``rollout``: the views that a strategy asks when answers come from the grades (IRanker, 2025,
     2506.21638): ``strategy`` (null: that of ``eval``) ranks a task's candidates ``per_query``
     times, in a new order each time with ``shuffle``, a share ``noise`` of the answers being drawn
-    at random; ``views_per_rollout`` of the views are kept (null: all), repeated ones once.
+    at random; ``views_per_rollout`` of the views are kept (null: all), repeated ones once. In a
+    sort or an elimination the places of a view tell what answers before it were, all right ones
+    here, and a model learns to trust them; ``shuffle_views`` shows each view in random order.
 
     ``depth``: only candidates of that first-stage rank or a better one are drawn (a pool keeps its
     relevant documents in any case). ``strata``: (from, to, how many) ranks, from which a pool
@@ -69,6 +71,7 @@ class SamplerSpec(Spec):
     strategy: StrategySpec | None = None
     noise: float = Field(default=0.0, ge=0, le=1)
     views_per_rollout: int | None = Field(default=None, ge=1)
+    shuffle_views: bool = False
     negatives: Literal["random", "hard", "mixed", "mined"] = "random"
     depth: int | None = Field(default=None, ge=1)
     strata: tuple[tuple[int, int, int], ...] = ()
@@ -82,6 +85,7 @@ class SamplerSpec(Spec):
             "strategy": self.strategy is not None,
             "noise": self.noise > 0,
             "views_per_rollout": self.views_per_rollout is not None,
+            "shuffle_views": self.shuffle_views,
         }
         named = [key for key, is_given in given.items() if is_given]
         if named and self.name != "rollout":

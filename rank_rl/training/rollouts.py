@@ -4,7 +4,8 @@ A policy that eliminates, or orders windows one after another, is asked about st
 answers led to; views drawn from the candidates are not like them. So the strategy itself is run on
 each training task, an oracle answers in the kind of the format, and every view asked becomes a row
 (IRanker, 2025, arXiv 2506.21638). With ``noise`` some answers are random, so that states occur
-which mistakes lead to. No model is asked. Sampler ``rollout``; all others are ``data.sampling``.
+which mistakes lead to. Where a document stands tells what answers before were: ``shuffle_views``
+takes that away. No model is asked. Sampler ``rollout``; all others are ``data.sampling``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,17 @@ from typing import TYPE_CHECKING
 
 from rank_rl import seeds, strategies
 from rank_rl.data.sampling import SampleReport, sample_views, teaches, within
-from rank_rl.records import Answer, Grades, Order, Outcome, Pick, RankingTask, Scores, View
+from rank_rl.records import (
+    Answer,
+    Grades,
+    Order,
+    Outcome,
+    Pick,
+    RankingTask,
+    Scores,
+    View,
+    numbered,
+)
 from rank_rl.rewards.baselines import answer_kind
 from rank_rl.specs import RecipeSpec, SamplerSpec
 from rank_rl.strategies.drive import run
@@ -49,7 +60,8 @@ def draw(task: RankingTask, spec: RecipeSpec, fmt: Format) -> tuple[list[View], 
         useful = [v for v in fresh if _useful(v, task, sampler)]
         most = min(len(useful), sampler.views_per_rollout or len(useful))
         rng = seeds.rng(spec.run.seed, "rollout views", task.query.qid, number)
-        kept += [useful[i] for i in sorted(rng.sample(range(len(useful)), most))]
+        chosen = [useful[i] for i in sorted(rng.sample(range(len(useful)), most))]
+        kept += [_in_random_order(v, rng) for v in chosen] if sampler.shuffle_views else chosen
         report += SampleReport(
             draws=len(asked),
             views=most,
@@ -58,6 +70,10 @@ def draw(task: RankingTask, spec: RecipeSpec, fmt: Format) -> tuple[list[View], 
             beyond=len(useful) - most,
         )
     return kept, report
+
+
+def _in_random_order(view: View, rng: random.Random) -> View:
+    return numbered(view.query, rng.sample(view.candidates, len(view.candidates)))
 
 
 def _useful(view: View, task: RankingTask, sampler: SamplerSpec) -> bool:

@@ -94,6 +94,22 @@ def test_flat_views_are_kept_where_the_recipe_says_so() -> None:
     assert len(drawn(task_of(d2=0), spec)[0]) == 5  # nothing relevant at all
 
 
+def test_views_are_shown_in_random_order_where_the_recipe_says_so() -> None:
+    sliding = {"strategy": {"name": "sliding", "params": {"window": 3, "step": 2}}}
+    fmt = {"name": "permutation"}
+    first: Counter[int] = Counter()
+    for i in range(60):
+        task = task_of(9, f"q{i}", d5=1)
+        plain, _ = drawn(task, spec_of(fmt, {**sliding, "shuffle": False}))
+        mixed, _ = drawn(task, spec_of(fmt, {**sliding, "shuffle": False, "shuffle_views": True}))
+        assert [set(v.docids) for v in mixed] == [set(v.docids) for v in plain]
+        assert all(v.labels == ("1", "2", "3") for v in mixed)
+        # Of the windows that begin with two new documents, the last is what won the one before.
+        assert all(v.docids.index("d5") == 2 for v in plain[1:])
+        first.update(v.docids.index("d5") for v in mixed[1:])
+    assert len(first) == 3 and min(first.values()) > sum(first.values()) / 6
+
+
 @pytest.mark.parametrize("fmt", [{"name": "permutation"}, {"name": "scores"}, {"name": "choice"}])
 def test_windows_begin_where_the_answers_before_them_led(fmt: dict[str, Any]) -> None:
     sliding = {"name": "sliding", "params": {"window": 3, "step": 2}}

@@ -41,8 +41,8 @@ def draw(task: RankingTask, spec: RecipeSpec, fmt: Format) -> tuple[list[View], 
     """The training views of one task, as the recipe's ``data.sampler`` says.
 
     Views of roll-outs that show the same documents in the same order are taken once. Those without
-    a relevant document, or with nothing else, are left out, unless ``keep_flat`` keeps them, except
-    for a view of one document: a strategy that asks about documents one by one wants their labels.
+    a relevant document, or with nothing else, are left out without ``keep_flat``; never a view of
+    one document: a strategy that asks about documents one by one wants their labels.
 
     Raises:
         RecipeError: a strategy that cannot be made, or that the format does not fit.

@@ -45,7 +45,8 @@ class SamplerSpec(Spec):
     times, in a new order each time with ``shuffle``, a share ``noise`` of the answers being drawn
     at random; ``views_per_rollout`` of the views are kept (null: all), repeated ones once. In a
     sort or an elimination the places of a view tell what answers before it were, but for noise
-    right ones here, and a model learns to trust them; ``shuffle_views`` shows each view in random order.
+    right ones here, and a model learns to trust them; ``shuffle_views`` shows each view in
+    random order.
 
     ``depth``: only candidates of that first-stage rank or a better one are drawn (a pool keeps its
     relevant documents in any case). ``strata``: (from, to, how many) ranks, from which a pool

@@ -36,6 +36,9 @@ class Boundary(TyperGroup):
             raise typer.Exit(EXIT_INTERRUPT) from None
         except Exception as error:
             known = user_error(error)
+            if known is None and isinstance(error, EOFError):
+                # typer takes it for a closed terminal and says no more than "Aborted".
+                raise RuntimeError(f"a file ended too early: {error}") from error
             if known is None:
                 raise
             say_error(f"error: {known.line()}")

@@ -33,7 +33,13 @@ from rank_rl.records import RankingTask, View, numbered
 from rank_rl.specs import ModelSpec, RecipeSpec
 from rank_rl.training.arguments import check_processes, hf_arguments
 from rank_rl.training.followed import check_data
-from rank_rl.training.resume import LOG_FILE, latest_checkpoint, mark_finished, resume_point
+from rank_rl.training.resume import (
+    LOG_FILE,
+    latest_checkpoint,
+    mark_finished,
+    resume_point,
+    whole_checkpoints,
+)
 from rank_rl.training.rollouts import draw_all
 from rank_rl.training.upfront import check_stage, check_validation
 
@@ -190,6 +196,7 @@ def train(trainer: Any, stage: Stage, checkpoint: Path | None) -> Mapping[str, f
     check_processes(trainer.accelerator)
     if checkpoint:
         _expect_tied(trainer.model)
+    whole_checkpoints(trainer)
     with saving(stage.out_dir), quiet(weight_bytes(trainer.model)):
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     metrics: Mapping[str, float] = result.metrics

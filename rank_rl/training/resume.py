@@ -35,8 +35,8 @@ _FREE_PREFIXES = ("save_", "logging_", "dataloader_num", "log_completions", "eva
 def latest_checkpoint(out_dir: Path | str) -> Path | None:
     """The complete trainer checkpoint with the most steps; None when there is none.
 
-    A checkpoint that a killed run left half written (``trainer_state.json`` is written last) is
-    passed over.
+    A checkpoint that a killed run left half written (``trainer_state.json`` is written last, see
+    ``whole_checkpoints``) is passed over.
     """
     complete = [
         (int(match[1]), path)
@@ -76,6 +76,21 @@ def resume_point(out_dir: Path, spec: RecipeSpec, identity: Mapping[str, Any]) -
     if checkpoint:
         logger.info("going on from %s", checkpoint)
     return _from_main(checkpoint)
+
+
+def whole_checkpoints(trainer: Any) -> None:
+    """Let every process write its part of a checkpoint before the file that makes it complete.
+
+    transformers does not wait: killed in between, a run would find a checkpoint that another
+    process has only begun to write.
+    """
+    save = trainer._save_rng_state
+
+    def save_and_wait(output_dir: str) -> None:
+        save(output_dir)
+        trainer.accelerator.wait_for_everyone()
+
+    trainer._save_rng_state = save_and_wait
 
 
 def _from_main(checkpoint: Path | None) -> Path | None:

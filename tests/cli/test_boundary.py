@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from rank_rl.cli.app import app
-from rank_rl.cli.boundary import user_error
+from rank_rl.cli.boundary import Boundary, user_error
 from rank_rl.cli.provenance import write_json
 from rank_rl.errors import DataError, StorageError
 
@@ -106,6 +109,24 @@ def test_full_disk_keeps_the_old_record(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
         write_json(path, {"hash": "new"})
     assert "old" in path.read_text()
+
+
+def test_a_file_cut_short_keeps_its_traceback() -> None:
+    """typer alone would end with "Aborted" and nothing else."""
+    small = typer.Typer(cls=Boundary)
+
+    @small.callback()
+    def group() -> None:
+        """So that there is a group."""
+
+    @small.command()
+    def load() -> None:
+        pickle.load(io.BytesIO())
+
+    result = CliRunner().invoke(small, ["load"])
+    assert result.exit_code == 1
+    assert isinstance(result.exception, RuntimeError)
+    assert "Ran out of input" in str(result.exception)
 
 
 def test_what_counts_as_the_users() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from launching import alone, curve, execute, launch, needs, on_cpu, write_recipe
+from launching import alone, command, curve, execute, launch, needs, on_cpu, write_recipe
 
 SLOTS = {"name": "slots", "mode": "answer", "doc_tokens": 16, "prompt_tokens": 512}
 STEPS, SAVE = 24, 4
@@ -69,6 +69,19 @@ def test_a_killed_pipeline_of_two_processes_goes_on(tiny_model_dir: Path, tmp_pa
     again = execute(run, "ddp", tmp_path)
     assert again.status == 0, again.said
     check(tmp_path, tiny_model_dir, "score", again.said, form)
+
+
+@pytest.mark.distributed
+def test_no_checkpoint_is_complete_before_every_process_has_written_its_part(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    """A run killed in between could not go on: a part of the other process would be cut short."""
+    training = {"max_steps": 1, "save_steps": 1}
+    recipe = write_recipe(tmp_path, tiny_model_dir, name="two", training=training, format=SLOTS)
+    late = [*command("ddp", "score", recipe)[:-3], "late_process", "score", str(recipe)]
+    ended = execute(late, "ddp", tmp_path)
+    assert ended.status == 0, ended.said
+    assert "state of step 1 after the parts of [0, 1]" in ended.said
 
 
 @pytest.mark.distributed

@@ -23,7 +23,7 @@ from rank_rl.data import Collection, trec
 from rank_rl.data.files import write_lines
 from rank_rl.errors import ModelError
 from rank_rl.formats import tags
-from rank_rl.generation.cost import foresee, spent_line
+from rank_rl.generation.cost import foreseen, spent_line
 from rank_rl.generation.readout import BY_PROBABILITY, check_readout
 from rank_rl.records import Outcome, Ranking, RankingTask, numbered
 from rank_rl.seeds import rng
@@ -158,8 +158,7 @@ def _ask(
             batch_size=spec.bench.batch_size if spec.bench else 32,
         ),
     )
-    foreseen = foresee(tasks, reranker.strategy, fmt, reranker.asker.tokens)
-    log.info("%s: %s", system.name, foreseen.line())
+    log.info("%s: %s", system.name, foreseen(reranker, tasks).line())
     results = reranker.rank_tasks(tasks, explain=system.explain, progress=progress)
     log.info("%s: %s", system.name, spent_line(results))
     statuses: Counter[str] = Counter()

@@ -113,13 +113,12 @@ def _show_views(
 
 def _show_cost(test: Sequence[RankingTask], how: Setting, seed: int, tokens: Counter) -> None:
     from rank_rl import formats, strategies
-    from rank_rl.generation.cost import foresee
+    from rank_rl.generation.cost import answer_tokens, foresee
 
     fmt = formats.make(how.format)
-    cost = foresee(test, strategies.make(how.strategy, seed=seed), fmt, tokens)
-    generated = formats.kind(fmt) == "text" and how.readout != "score"
-    new = f" and at most {how.max_new_tokens * cost.calls:,} new ones" if generated else ""
-    line(f"{cost.line()}{new}")
+    strategy = strategies.make(how.strategy, seed=seed)
+    most = answer_tokens(fmt, how.readout, how.max_new_tokens)
+    line(foresee(test, strategy, fmt, tokens, answer=most).line())
 
 
 def _show_explanations(

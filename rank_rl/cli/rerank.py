@@ -65,6 +65,8 @@ def rerank(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
 ) -> None:
     """Rerank documents for a query, or a whole TREC run."""
+    from rank_rl.generation.cost import foreseen
+
     joined = fusion_named(fusion, fusion_weight)
     options = asking_options(readout, reasoning, strategy_named(strategy, strategy_params))
     if explain and reasoning is False:
@@ -90,6 +92,7 @@ def rerank(
     found = read_documents(documents)
     reranker = _load(model, format_, options)
     task = _task(reranker, query, found, first_stage)
+    typer.echo(foreseen(reranker, [task]).line(), err=True)
     shown = len(found) if top_k is None else min(top_k, len(found))
     (result,) = reranker.rank_tasks([task], explain=0 if explain is False else shown)
     _show(task, result, shown, joined, as_json=as_json)
@@ -236,10 +239,9 @@ def _rerank_run(
 
     from rank_rl.bench.traces import trace
     from rank_rl.data.files import write_lines
-    from rank_rl.generation.cost import foresee
+    from rank_rl.generation.cost import foreseen
 
-    tokens = reranker.asker.tokens
-    typer.echo(foresee(tasks, reranker.strategy, reranker.fmt, tokens).line(), err=True)
+    typer.echo(foreseen(reranker, tasks).line(), err=True)
     results: list[TaskResult] = []
     for start in track(range(0, len(tasks), 16), "reranking", console=Console(stderr=True)):
         results += reranker.rank_tasks(tasks[start : start + 16])

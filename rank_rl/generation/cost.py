@@ -2,7 +2,8 @@
 
 Calls and depth come from running the strategy with a stand-in for the model (``drive.count``),
 prompt tokens from prompts of a sample, rendered within their budget and counted by the tokenizer.
-Answers and explanations that the model writes are not foreseen.
+Of what the model writes, only the most that its answers may take is known; explanations are not
+foreseen.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from rank_rl.formats import kind
 from rank_rl.formats.base import Format
 from rank_rl.formats.budget import fit
 from rank_rl.records import RankingTask, View
@@ -47,6 +49,7 @@ class Cost:
         depth: most rounds of a query that have to wait for one another.
         documents: documents shown, over all calls.
         prompt_tokens: tokens that the model reads, estimated from a sample.
+        new_tokens: most tokens that its answers may take.
         exact: whether calls, depth and documents do not depend on the answers.
     """
 
@@ -55,18 +58,50 @@ class Cost:
     depth: int
     documents: int
     prompt_tokens: int
+    new_tokens: int = 0
     exact: bool
 
     def line(self) -> str:
         """All of it in one line."""
         about = "" if self.exact else "about "
+        new = f" and at most {self.new_tokens:,} new ones" if self.new_tokens else ""
         return (
-            f"{self.queries} queries: {about}{self.calls:,} calls showing {self.documents:,} "
-            f"documents, depth {about}{self.depth}, about {self.prompt_tokens:,} prompt tokens"
+            f"{_queries(self.queries)}: {about}{self.calls:,} calls showing {self.documents:,} "
+            f"documents, depth {about}{self.depth}, about {self.prompt_tokens:,} prompt tokens{new}"
         )
 
 
-def foresee(tasks: Sequence[RankingTask], strategy: Strategy, fmt: Format, tokens: Any) -> Cost:
+class Asks(Protocol):
+    """What ranks: a ``Reranker``."""
+
+    @property
+    def strategy(self) -> Strategy: ...
+    @property
+    def fmt(self) -> Format: ...
+    @property
+    def readout(self) -> str: ...
+    @property
+    def asker(self) -> Any: ...
+    @property
+    def generator(self) -> Any: ...
+
+
+def foreseen(reranker: Asks, tasks: Sequence[RankingTask]) -> Cost:
+    """What ranking ``tasks`` with a reranker takes; see ``foresee``."""
+    most = getattr(reranker.generator, "max_new_tokens", 0)
+    length = answer_tokens(reranker.fmt, reranker.readout, most)
+    tokens = reranker.asker.tokens
+    return foresee(tasks, reranker.strategy, reranker.fmt, tokens, answer=length)
+
+
+def answer_tokens(fmt: Format, readout: str, most: int) -> int:
+    """Most tokens that an answer takes: none where it is read off probabilities."""
+    return most if kind(fmt) == "text" and readout != "score" else 0
+
+
+def foresee(
+    tasks: Sequence[RankingTask], strategy: Strategy, fmt: Format, tokens: Any, *, answer: int = 0
+) -> Cost:
     """Count what ranking ``tasks`` takes.
 
     Args:
@@ -74,6 +109,7 @@ def foresee(tasks: Sequence[RankingTask], strategy: Strategy, fmt: Format, token
         strategy: which views are asked.
         fmt: what a prompt shows.
         tokens: the tokenizer that counts (``ChatTokens``, or ``Words`` where there is none yet).
+        answer: most tokens of an answer.
 
     Raises:
         RankRLError: a prompt of the sample cannot be rendered or is too long.
@@ -87,6 +123,7 @@ def foresee(tasks: Sequence[RankingTask], strategy: Strategy, fmt: Format, token
         depth=count.depth,
         documents=count.documents,
         prompt_tokens=round(read / max(1, len(views)) * count.calls),
+        new_tokens=answer * count.calls,
         exact=count.exact,
     )
 
@@ -136,8 +173,11 @@ def spent_line(results: Sequence[Spent]) -> str:
     calls, depth = sum(r.calls for r in results), max((r.depth for r in results), default=0)
     read, written = sum(r.prompt_tokens for r in results), sum(r.completion_tokens for r in results)
     seconds = sum(r.seconds for r in results)
-    queries = "1 query" if len(results) == 1 else f"{len(results)} queries"
     return (
-        f"{queries} took {calls:,} calls, depth {depth}, {read:,} prompt tokens, "
+        f"{_queries(len(results))} took {calls:,} calls, depth {depth}, {read:,} prompt tokens, "
         f"{written:,} new ones, {seconds:.1f} s"
     )
+
+
+def _queries(number: int) -> str:
+    return "1 query" if number == 1 else f"{number} queries"

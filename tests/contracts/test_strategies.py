@@ -42,6 +42,12 @@ CASES = {
         "scores",
         lambda n: (60 * w(n, 2, 1), 60 * w(n, 2, 1), min(n, 60)),
     ),
+    "sliding_sorts_all": (
+        "sliding",
+        {"window": 20, "step": 10, "passes": 10},
+        "order",
+        lambda n: (10 * w(n, 20, 10), 10 * w(n, 20, 10), n),
+    ),
     "groups": ("groups", {"size": 10, "repeats": 3}, "scores", lambda n: (3 * -(-n // 10), 1, n)),
     "groups_whole": ("groups", {"size": 100, "repeats": 2}, "order", lambda n: (2, 1, n)),
     "by_score": ("by_score", {}, "scores", lambda n: (1, 1, n)),
@@ -147,6 +153,16 @@ CASES = {
         {"first": {"name": "sliding"}, "strategy": {"name": "elimination"}},
         "order",
         lambda n: (w(n, 20, 10) + min(n, 10) - 1, w(n, 20, 10) + min(n, 10) - 1, 10),
+    ),
+    "refine_all": (
+        "refine",
+        {
+            "first": {"name": "groups", "params": {"size": 7}},
+            "strategy": {"name": "single"},
+            "depth": None,
+        },
+        "order",
+        lambda n: (2 * -(-n // 7) + 1, 2, n),
     ),
     "refine_first_stage": (
         "refine",

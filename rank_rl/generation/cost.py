@@ -65,9 +65,10 @@ class Cost:
         """All of it in one line."""
         about = "" if self.exact else "about "
         new = f" and at most {self.new_tokens:,} new ones" if self.new_tokens else ""
+        calls, documents = _number(self.calls, "call"), _number(self.documents, "document")
         return (
-            f"{_queries(self.queries)}: {about}{self.calls:,} calls showing {self.documents:,} "
-            f"documents, depth {about}{self.depth}, about {self.prompt_tokens:,} prompt tokens{new}"
+            f"{_number(self.queries, 'query', 'queries')}: {about}{calls} showing {documents}, "
+            f"depth {about}{self.depth}, about {self.prompt_tokens:,} prompt tokens{new}"
         )
 
 
@@ -173,11 +174,12 @@ def spent_line(results: Sequence[Spent]) -> str:
     calls, depth = sum(r.calls for r in results), max((r.depth for r in results), default=0)
     read, written = sum(r.prompt_tokens for r in results), sum(r.completion_tokens for r in results)
     seconds = sum(r.seconds for r in results)
+    queries = _number(len(results), "query", "queries")
     return (
-        f"{_queries(len(results))} took {calls:,} calls, depth {depth}, {read:,} prompt tokens, "
+        f"{queries} took {_number(calls, 'call')}, depth {depth}, {read:,} prompt tokens, "
         f"{written:,} new ones, {seconds:.1f} s"
     )
 
 
-def _queries(number: int) -> str:
-    return "1 query" if number == 1 else f"{number} queries"
+def _number(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

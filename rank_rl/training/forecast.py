@@ -70,7 +70,7 @@ def steps_of(
     """Steps and trainer arguments; of lessons, where stage sft has some, instead of views."""
     if stage == "sft" and spec.data.lessons:
         rows = lesson_rows(spec, fmt, tokens)
-        args = workload.arguments(stage, spec, [])
+        args = workload.arguments(stage, spec, [], 0)
         return [workload.from_rows(rows, args)], args
     return workload.step_of(stage, spec, fmt, pairs, tokens)
 

@@ -115,13 +115,25 @@ def arguments(stage: common.Stage, weights: list[float], longest: Mapping[str, i
         RecipeError: as ``hf_arguments`` and ``check_lengths``.
     """
     own = {"reward_weights": weights, "save_steps": 25}
-    args = group_arguments(stage.spec, stage.out_dir, longest["answer"], **own)
+    args = group_arguments(
+        stage.spec, stage.out_dir, longest["answer"], longest["documents"], **own
+    )
     check_lengths(stage, args.max_completion_length, longest)
     return args
 
 
-def group_arguments(spec: RecipeSpec, out_dir: Path | str, ideal: int, **own: Any) -> Any:
-    """TRL's configuration with a group a batch and room for ``ideal``, the longest ideal answer."""
+def group_arguments(
+    spec: RecipeSpec, out_dir: Path | str, ideal: int, documents: int, **own: Any
+) -> Any:
+    """TRL's configuration with a group a batch and room for the longest ideal answer.
+
+    Args:
+        spec: the recipe.
+        out_dir: the run's folder.
+        ideal: tokens of the longest ideal answer.
+        documents: most documents that a prompt shows.
+        own: arguments of the stage.
+    """
     from trl import GRPOConfig
 
     chosen = spec.grpo.pass_rate
@@ -132,7 +144,7 @@ def group_arguments(spec: RecipeSpec, out_dir: Path | str, ideal: int, **own: An
         out_dir,
         num_generations=group,
         per_device_train_batch_size=group,
-        max_completion_length=default_length(spec, ideal),
+        max_completion_length=default_length(spec, ideal, documents),
         shuffle_dataset=chosen is None or chosen.order == "none",
         **own,
     )
@@ -179,11 +191,12 @@ def training_rows(
     """One row a view, ``prompt`` being finished text, in an order drawn from the seed.
 
     Returns:
-        rows; tokens of the longest ``prompt`` and of the longest ideal ``answer``; a report.
+        rows; tokens of the longest ``prompt`` and of the longest ideal ``answer``, and most
+        ``documents`` of a view; a report.
     """
     pairs, report = common.training_views(stage)
     written: list[dict[str, Any]] = []
-    longest = {"prompt": 0, "answer": 0}
+    longest = {"prompt": 0, "answer": 0, "documents": 0}
     draws: Counter[str] = Counter()
     for task, view in pairs:
         draws[task.query.qid] += 1
@@ -194,6 +207,7 @@ def training_rows(
         written.append({**row, "prompt": text, "group": group})
         longest["prompt"] = max(longest["prompt"], size)
         longest["answer"] = max(longest["answer"], _answer_tokens(stage, task, view, prompt))
+        longest["documents"] = max(longest["documents"], len(view.docids))
     seeds.rng(stage.spec.run.seed, "grpo rows").shuffle(written)
     return written, longest, {**report, "rows": len(written), "longest": longest}
 
@@ -239,9 +253,15 @@ def _answer_tokens(stage: common.Stage, task: RankingTask, view: View, prompt: P
     return len(stage.tokens.encode(answer.removeprefix(prompt.prefill))) + 1
 
 
-def default_length(spec: RecipeSpec, ideal: int) -> int:
-    """Completion length where the recipe gives none: room to reason, or twice the bare answer."""
-    return max(512, 2 * ideal) if spec.format.mode == "reason" else max(16, 2 * ideal)
+def default_length(spec: RecipeSpec, ideal: int, documents: int) -> int:
+    """Completion length where the recipe gives none: room to reason, or twice the bare answer.
+
+    Reasoning about 20 documents takes 600 to 900 tokens on average (ReasonRank, Rearank), so there
+    are 64 for each.
+    """
+    if spec.format.mode == "reason":
+        return max(512, 64 * documents, 2 * ideal)
+    return max(16, 2 * ideal)
 
 
 def check_lengths(stage: common.Stage, completion: int, longest: Mapping[str, int]) -> None:

@@ -132,7 +132,8 @@ def step_of(
         RecipeError: training arguments that do not fit together.
     """
     lengths = ideal_tokens(spec, fmt, pairs, tokens)
-    args = arguments(stage, spec, lengths)
+    shown = max((len(view.docids) for _, view in pairs), default=0)
+    args = arguments(stage, spec, lengths, shown)
     if stage == "sft":
         return [from_rows(sft_rows(spec, fmt, pairs, tokens), args)], args
     if stage == "score" or spec.grpo.policy == "slots":
@@ -145,8 +146,8 @@ def step_of(
     return steps, args
 
 
-def arguments(stage: str, spec: RecipeSpec, ideal: Sequence[int]) -> Any:
-    """The trainer config as the stage builds it.
+def arguments(stage: str, spec: RecipeSpec, ideal: Sequence[int], documents: int) -> Any:
+    """The trainer config as the stage builds it, for ideal answers and documents of a view.
 
     Raises:
         RecipeError: unknown or contradictory arguments.
@@ -165,7 +166,7 @@ def arguments(stage: str, spec: RecipeSpec, ideal: Sequence[int]) -> Any:
         )
     from rank_rl.training.grpo_text import group_arguments
 
-    return group_arguments(spec, folder, max(ideal, default=0))
+    return group_arguments(spec, folder, max(ideal, default=0), documents)
 
 
 def ideal_tokens(spec: RecipeSpec, fmt: Format, pairs: Pairs, tokens: ChatTokens) -> list[int]:

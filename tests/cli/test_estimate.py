@@ -180,7 +180,7 @@ def test_stage_rank_is_estimated_for_its_split(tmp_path: Path, tiny_model_dir: P
     assert "3 queries: 3 calls showing 9 documents" in shown()
     assert "one evaluation of 1 queries" in shown("--stage", "score")
     test = shown("--set", "rank.split=test")
-    assert "ranking test: 1 queries with by_score" in test and "1 queries: 1 calls" in test
+    assert "ranking test: 1 queries with by_score" in test and "1 query: 1 call showing" in test
     # The length is that of a checkpoint that says nothing, not of validation.
     named = {"format.name": "permutation", "eval.strategy.name": "single"}
     lists = shown(*[word for k, v in named.items() for word in ("--set", f"{k}={v}")])

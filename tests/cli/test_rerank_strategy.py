@@ -181,7 +181,10 @@ def test_a_single_query_says_what_could_not_be_read_and_what_it_cost(checkpoint:
     given = ["--query", "who?", "--documents", str(documents), "--no-explain", "--json"]
     save(checkpoint, "permutation")
     told = invoke(checkpoint, *given, "--strategy", "single").stderr
-    assert told.startswith("1 query took 1 calls, depth 1, ") and told.count("\n") == 1
+    foreseen, spent = told.splitlines()
+    assert foreseen.startswith("1 query: 1 call showing 5 documents, depth 1, about ")
+    assert foreseen.endswith(" and at most 256 new ones")
+    assert spent.startswith("1 query took 1 call, depth 1, ")
     assert told.endswith("of 1 answers 0 were repaired and 1 could not be read\n")
     save(checkpoint, "choice", pick="worst")
     message = "strategy 'setwise': the format picks the worst document"

@@ -79,7 +79,7 @@ def test_every_source(
 def test_every_stage(here: Path, tiny_model_dir: Path, stage: str) -> None:
     explained = ["format.mode=reason", "bench.systems.5.explain=1"] if stage == "bench" else []
     said = check(stage, tiny_model_dir, *explained)
-    assert "1 calls showing 2 documents" in said
+    assert "1 call showing 2 documents" in said
     assert ("arguments fit the" in said) == (stage != "bench")
     assert ("rewards (between 0.00 and 1.20)" in said) == (stage == "grpo")
     assert ("bench system '+ grpo': 1 explanations more" in said) == (stage == "bench")

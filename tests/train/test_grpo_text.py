@@ -65,6 +65,23 @@ def test_prompts_have_the_ids_of_inference_with_their_prefill(recipe: Recipe, pr
     assert longest["prompt"] >= len(ids)
 
 
+@pytest.mark.parametrize(
+    ("mode", "ideal", "documents", "expected"),
+    [
+        ("reason", 40, 4, 512),
+        ("reason", 110, 20, 1280),  # 600 to 900 tokens on average: TRL's 512 would cut them
+        ("reason", 900, 20, 1800),
+        ("answer", 110, 20, 220),
+        ("answer", 4, 1, 16),
+    ],
+)
+def test_completions_have_room_for_reasoning_about_every_document(
+    recipe: Recipe, mode: str, ideal: int, documents: int, expected: int
+) -> None:
+    spec = recipe(format={"name": "permutation", "mode": mode})
+    assert grpo_text.default_length(spec, ideal, documents) == expected
+
+
 def test_a_prefilled_answer_earns_its_format_reward(recipe: Recipe) -> None:
     """A reward that looked for the opening tag in the completion alone would be 0 for ever."""
     from rank_rl import rewards

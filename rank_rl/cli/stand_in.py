@@ -6,13 +6,13 @@ one line each; all else of the recipe stays. Nothing is replaced that is here, e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rank_rl.errors import DataError
-from rank_rl.specs import DataSpec, RecipeSpec
+from rank_rl.specs import DataSpec, RecipeSpec, RewardSpec
 
 if TYPE_CHECKING:
     from rank_rl.models.counting import Counter
@@ -47,6 +47,8 @@ def stand_in(spec: RecipeSpec) -> StandIn:
     from rank_rl.models.counting import Words, token_counter
 
     data, said = _data(spec.data, spec.run.seed)
+    if spec.data.teacher_run and not data.teacher_run:
+        spec = spec.model_copy(update={"rewards": _of_grades(spec.rewards)})
     chat = formats.kind(formats.make(spec.format)) != "scorer"
     counter = token_counter(spec.model.name, chat=chat, warn=False)
     here = not isinstance(counter[0], Words)
@@ -63,6 +65,18 @@ def stand_in(spec: RecipeSpec) -> StandIn:
         model_here=here,
         said=tuple(said),
     )
+
+
+def _of_grades(specs: Sequence[RewardSpec]) -> list[RewardSpec]:
+    """Rewards that follow the grades instead of a teacher."""
+    from rank_rl import rewards
+
+    def changed(one: RewardSpec) -> RewardSpec:
+        if not rewards.follows(rewards.one(one)):
+            return one
+        return one.model_copy(update={"params": {**one.params, "of": "grades"}})
+
+    return [changed(one) for one in specs]
 
 
 def _data(spec: DataSpec, seed: int) -> tuple[DataSpec, list[str]]:

@@ -1,23 +1,26 @@
-"""A teacher's scores of training documents, read from a TREC run.
+"""A teacher's scores of training documents, read from a TREC run or from lessons.
 
-What losses with target ``teacher`` learn from. Only queries that are trained on keep their scores:
-those of a held-out query are never looked at. Where nobody has graded a query, the teacher's best
-documents may stand in for relevant ones. Labels as tasks (``rank-rl teach`` writes some) need none
-of this: they are grades already.
+What losses with target ``teacher`` learn from, and rewards that follow one. Only queries that are
+trained on keep their scores: those of a held-out query are never looked at. Where nobody has graded
+a query, the teacher's best documents may stand in for relevant ones. Labels as tasks (``rank-rl
+teach`` writes some) need none of this: they are grades already.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from rank_rl.data import lessons
 from rank_rl.data.files import sha256
+from rank_rl.data.lessons import Lesson
 from rank_rl.data.trec import read_run
 from rank_rl.errors import DataError
-from rank_rl.records import RankingTask
+from rank_rl.records import RankingTask, Scores
 from rank_rl.specs import DataSpec
 
 logger = logging.getLogger(__name__)
@@ -38,7 +41,9 @@ def scored(spec: DataSpec, train: Tasks) -> tuple[Tasks, TeacherScores, dict[str
     if not spec.teacher_run:
         return train, {}, {}
     path = Path(spec.teacher_run).expanduser()
-    run = read_run(path)
+    if (path / "lessons.jsonl").is_file():
+        path /= "lessons.jsonl"
+    run = read(path)
     scores: dict[str, dict[str, float]] = {}
     graded = documents = 0
     tasks: list[RankingTask] = []
@@ -66,6 +71,43 @@ def scored(spec: DataSpec, train: Tasks) -> tuple[Tasks, TeacherScores, dict[str
     )  # fmt: skip
     facts = {"file": sha256(path), "queries": len(scores), "scores": found, "graded": graded}
     return tuple(tasks), scores, {"teacher": facts}
+
+
+def read(path: Path) -> Mapping[str, Iterable[tuple[str, float]]]:
+    """A teacher's (docid, score) pairs by query id, from a TREC run or a file of lessons.
+
+    A lesson's scores are taken as they are. Of an order, a document's score is the share of the
+    documents shown that it does not stand below: 1 for the first, 0 for one left out. Where several
+    lessons of a query show a document, its score is their mean.
+
+    Raises:
+        DataError: a malformed file, or lessons of which some are orders and some are scores.
+    """
+    if path.suffix != ".jsonl":
+        return read_run(path)
+    found: dict[str, dict[str, list[float]]] = {}
+    kinds: set[str] = set()
+    for lesson in lessons.read(path):
+        kinds.add("scores" if isinstance(lesson.answer, Scores) else "orders")
+        own = found.setdefault(lesson.view.query.qid, {})
+        for docid, score in _points(lesson).items():
+            own.setdefault(docid, []).append(score)
+    if len(kinds) > 1:
+        raise DataError(
+            "orders and scores, which do not compare",
+            where=f"data.teacher_run {path}",
+            expected="lessons of one question",
+        )
+    return {qid: [(d, fmean(values)) for d, values in own.items()] for qid, own in found.items()}
+
+
+def _points(lesson: Lesson) -> Mapping[str, float]:
+    """The scores of a lesson, or points for the places of its order."""
+    if isinstance(lesson.answer, Scores):
+        return lesson.answer.values
+    size = len(lesson.view.docids)
+    places = {d: i for i, d in enumerate(lesson.order)}
+    return {d: 1 - places.get(d, size) / size for d in lesson.view.docids}
 
 
 def _best(scores: Mapping[str, float], count: int) -> dict[str, int]:

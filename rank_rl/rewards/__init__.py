@@ -7,9 +7,20 @@ from collections.abc import Sequence
 from rank_rl.registry import build
 from rank_rl.rewards.base import Reward
 from rank_rl.rewards.compose import Composite, Part, Scored
+from rank_rl.rewards.teacher import TeacherScores, follows, taught
 from rank_rl.specs import RewardSpec
 
-__all__ = ["TABLE", "Composite", "Part", "Reward", "Scored", "make"]
+__all__ = [
+    "TABLE",
+    "Composite",
+    "Part",
+    "Reward",
+    "Scored",
+    "TeacherScores",
+    "follows",
+    "make",
+    "taught",
+]
 
 TABLE: dict[str, str] = {
     "agreement": "rank_rl.rewards.agreement:Agreement",

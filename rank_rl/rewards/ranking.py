@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from rank_rl import metrics
 from rank_rl.records import Completion, Grades, Order, Outcome, View
 from rank_rl.rewards.base import UpToOne, check, is_count, is_number, payable, tiers, valid
 from rank_rl.rewards.gold import Gold
+from rank_rl.rewards.teacher import TeacherScores
+from rank_rl.rewards.teacher import order as teacher_order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,39 +179,63 @@ def _expected_reciprocal(above: int, tier: int, relevant: int, k: int) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rbo(UpToOne):
-    """Rank-biased overlap with the order of the grades, in [0, 1] (Webber et al., 2010).
+    """Rank-biased overlap with an order, in [0, 1] (Webber et al., 2010).
 
-    The order of the grades breaks ties by first-stage rank. Tied scores earn the expected value
-    over their orders, except that documents of equal grade are not held against one another.
+    ``of: grades`` is the order of the grades, ties broken by first-stage rank; tied scores earn the
+    expected value over their orders, except that documents of equal grade are not held against one
+    another. ``of: teacher`` is a teacher's order (ReasonRank, 2025, 2508.07050), and does not apply
+    to a query that the teacher has not ranked; as long as no teacher is known (``lint-rewards``)
+    the grades stand in for it.
 
     Raises:
-        RecipeError: ``p`` outside (0, 1) (at 1 the measure is plain overlap, not RBO), or
-            ``malformed`` above 0.
+        RecipeError: ``p`` outside (0, 1) (at 1 the measure is plain overlap, not RBO),
+            ``malformed`` above 0, or another ``of``.
     """
 
     p: float = 0.9
+    of: str = "grades"
     malformed: float = 0.0
     name: str = "rbo"
+    teacher: TeacherScores = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         ok = is_number(self.p) and 0 < self.p < 1 and payable(self.malformed, 0)
         check(self.name, ok, "0 < p < 1 and malformed <= 0", p=self.p, malformed=self.malformed)
+        check(self.name, self.of in ("grades", "teacher"), "of: grades or teacher", of=self.of)
+
+    @property
+    def follows_teacher(self) -> bool:
+        """Whether the order is a teacher's."""
+        return self.of == "teacher"
+
+    def taught(self, scores: TeacherScores) -> Rbo:
+        """The reward with the scores of a teacher."""
+        made = copy(self)
+        object.__setattr__(made, "teacher", scores)
+        return made
 
     def __call__(
         self, outcome: Outcome, view: View, grades: Grades, completion: Completion
     ) -> float | None:
-        """Return RBO with the order of the grades, or None where nothing shown is relevant."""
+        """Return RBO, or None where nothing shown is relevant or the teacher said nothing."""
         gold = Gold.of(view, grades)
-        if not gold.found:
+        best, levels = gold.best, gold.graded
+        if self.follows_teacher and self.teacher:
+            known = self.teacher.get(view.query.qid, {})
+            best = teacher_order(view, known)
+            levels = {d: -i for i, d in enumerate(best)}
+            if not any(d in known for d in best):
+                return None
+        elif not gold.found:
             return None
         if not valid(outcome):
             return self.malformed
         if isinstance(outcome.answer, Order):
-            return metrics.rbo(gold.order(outcome), gold.best, self.p)
+            return metrics.rbo(gold.order(outcome), best, self.p)
         ranked = tiers(outcome, view)
         if all(len(tier) == 1 for tier in ranked):
-            return metrics.rbo([d for (d,) in ranked], gold.best, self.p)
-        return _expected_rbo(ranked, gold.best, gold.graded, self.p)
+            return metrics.rbo([d for (d,) in ranked], best, self.p)
+        return _expected_rbo(ranked, best, levels, self.p)
 
 
 def _expected_rbo(

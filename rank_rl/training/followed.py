@@ -10,9 +10,9 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rank_rl import formats, losses
+from rank_rl import formats, losses, rewards
 from rank_rl.errors import RecipeError
-from rank_rl.specs import LossSpec, RecipeSpec
+from rank_rl.specs import LossSpec, RecipeSpec, RewardSpec
 
 if TYPE_CHECKING:
     from rank_rl.data import Collection
@@ -48,20 +48,36 @@ def follows_teacher(spec: LossSpec) -> bool:
     return getattr(losses.one(spec), "target", "grades") != "grades"
 
 
+def rewarded(stage: str, spec: RecipeSpec) -> list[RewardSpec]:
+    """The rewards of a stage that follow a teacher."""
+    if stage != "grpo":
+        return []
+    return [one for one in spec.rewards if one.weight and rewards.follows(rewards.one(one))]
+
+
 def check_teacher(stage: str, spec: RecipeSpec) -> None:
-    """Refuse a teacher's scores that no loss of a stage would look at.
+    """Refuse a teacher's scores that nothing of a stage would look at, and rewards that lack them.
 
     Raises:
         RecipeError: naming the key.
     """
     data = spec.data
     used = [s for s in losses_of(stage, spec) if s.weight]
-    if data.teacher_run is None or data.teacher_relevant or any(map(follows_teacher, used)):
+    paid = [s.name for s in rewarded(stage, spec)]
+    if paid and data.teacher_run is None:
+        raise RecipeError(
+            "follows a teacher, and there is none",
+            where=f"reward {paid[0]!r}",
+            expected="a teacher's scores or lessons in data.teacher_run",
+        )
+    if data.teacher_run is None or data.teacher_relevant or paid:
+        return
+    if any(map(follows_teacher, used)):
         return
     raise RecipeError(
         f"no loss of stage {stage} follows a teacher ({_named(used) or 'it has none'})",
         where="data.teacher_run",
-        expected="a loss with target auto or teacher, kl or margin_mse",
+        expected="a loss with target auto or teacher, kl or margin_mse; or reward rbo of a teacher",
         remedy="or set data.teacher_relevant: the teacher's best documents are then the grades",
     )
 

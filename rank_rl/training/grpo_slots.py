@@ -108,6 +108,10 @@ class SlotPolicy:
         self.supervised = losses.make(spec.losses or DEFAULT_LOSSES)
         self.held: dict[str, tuple[Rollout, int]] = {}  # with the number of uses left
 
+    def taught(self, scores: rewards.TeacherScores) -> None:
+        """Let the rewards that follow a teacher know its scores."""
+        self.composite = rewards.taught(self.composite, scores)
+
     def __call__(
         self, groups: Sequence[ScoredGroup], batch: Sequence[SlotExample], step: int
     ) -> tuple[torch.Tensor, Mapping[str, float]]:

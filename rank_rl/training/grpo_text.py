@@ -73,6 +73,7 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     check_engine(spec.training)
     pass_rates.check_file(spec)
     stage = common.begin("grpo", spec, info)
+    composite = rewards.taught(composite, stage.collection.teacher)
     check_format(stage)
     prompts, longest, report = training_rows(stage)
     args = arguments(stage, list(composite.weights), longest)

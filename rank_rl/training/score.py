@@ -116,6 +116,8 @@ def train_slots(
     from transformers import TrainingArguments
 
     stage = common.begin(name, spec, info)
+    if hasattr(objective, "taught"):  # rewards may follow a teacher
+        objective.taught(stage.collection.teacher)
     args = common.hf_arguments(
         spec,
         TrainingArguments,

@@ -9,8 +9,11 @@ import pytest
 from pydantic import ValidationError
 
 from rank_rl import data
+from rank_rl.data import lessons
+from rank_rl.data.lessons import Lesson
 from rank_rl.data.sampling import sample_tasks
 from rank_rl.errors import DataError
+from rank_rl.records import Candidate, Order, Query, Scores, View
 from rank_rl.specs import DataSpec, SamplerSpec
 
 
@@ -52,6 +55,35 @@ def test_scores_of_training_candidates_are_kept(tmp_path: Path) -> None:
     assert [t.grades for t in found.train] == [{"d2": 2}, None, {}]
     changed = collection(tmp_path, RUN.replace("8.5", "8.6"))
     assert changed.provenance["teacher"]["file"] != found.provenance["teacher"]["file"]
+
+
+def lesson(qid: str, answer: Order | Scores) -> Lesson:
+    shown = tuple(Candidate(docid=f"d{i}", text="t", rank=i) for i in range(1, 5))
+    view = View(query=Query(qid=qid, text=qid), candidates=shown, labels=("1", "2", "3", "4"))
+    return Lesson(view=view, answer=answer)
+
+
+def taught(tmp_path: Path, *made: Lesson) -> data.Collection:
+    folder = tmp_path / "teach"
+    folder.mkdir(exist_ok=True)
+    lessons.write(folder / "lessons.jsonl", (lessons.as_record(one) for one in made))
+    return collection(tmp_path, "", teacher_run=str(folder))
+
+
+def test_lessons_serve_as_a_teachers_scores(tmp_path: Path) -> None:
+    first, second = Order(docids=("d3", "d1", "d2", "d4")), Order(docids=("d3", "d4"))
+    found = taught(tmp_path, lesson("graded", first), lesson("graded", second))
+    # Places count from the top, and a document that a list left out has nothing.
+    assert found.teacher == {"graded": {"d1": 0.375, "d2": 0.25, "d3": 1.0, "d4": 0.5}}
+    values = Scores(values={"d2": 7.0, "d4": 1.0})
+    found = taught(tmp_path, lesson("bare", values), lesson("held", values))
+    assert found.teacher == {"bare": {"d2": 7.0, "d4": 1.0}}
+
+
+def test_lessons_of_two_kinds_do_not_compare(tmp_path: Path) -> None:
+    made = lesson("graded", Order(docids=("d1",))), lesson("bare", Scores(values={"d1": 1.0}))
+    with pytest.raises(DataError, match="orders and scores, which do not compare"):
+        taught(tmp_path, *made)
 
 
 def test_the_best_documents_are_relevant_where_nobody_graded(tmp_path: Path) -> None:

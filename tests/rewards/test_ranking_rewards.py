@@ -154,6 +154,32 @@ def test_rbo_pays_the_grades_themselves_in_full():
     assert Rbo(p=0.5)(scores(a=0, b=0, c=2, d=2), view, grades, BLANK) == pytest.approx(1.0)
 
 
+def test_rbo_can_follow_a_teacher_instead_of_the_grades():
+    view, grades = view_of("a", "b", "c", "d"), {"a": 1}
+    known = {view.query.qid: {"c": 0.9, "d": 0.9, "b": -2.0}}
+    reward = Rbo(of="teacher").taught(known)
+    # Ties of the teacher stand in first-stage order, and what it left out comes last.
+    assert reward(order("c", "d", "b", "a"), view, grades, BLANK) == pytest.approx(1.0)
+    other = reward(order("a", "b", "c", "d"), view, grades, BLANK)
+    assert other == pytest.approx(metrics.rbo("abcd", "cdba", 0.9))
+    tied = [metrics.rbo(drawn, "cdba", 0.9) for drawn in ("cdba", "dcba")]
+    assert tied[0] > tied[1]
+    answer = scores(a=0, b=1, c=2, d=2)
+    assert reward(answer, view, grades, BLANK) == pytest.approx(fmean(tied))
+    # No document is relevant, yet the teacher ordered them; of other queries it said nothing.
+    assert reward(order("c", "d", "b", "a"), view, {}, BLANK) == pytest.approx(1.0)
+    assert Rbo(of="teacher").taught({"other": {"a": 1.0}})(answer, view, grades, BLANK) is None
+    assert reward(Outcome(status="failed"), view, grades, BLANK) == 0.0
+
+
+def test_rbo_of_a_teacher_takes_the_grades_until_one_is_known():
+    view, grades = view_of("a", "b", "c"), {"c": 1}
+    answer = order("c", "a", "b")
+    assert Rbo(of="teacher")(answer, view, grades, BLANK) == Rbo()(answer, view, grades, BLANK)
+    with pytest.raises(RecipeError, match="of: grades or teacher"):
+        Rbo(of="student")
+
+
 @pytest.mark.parametrize("p", [0, 1, 1.0, -0.5, 1.5, math.nan, "0.9", True])
 def test_rbo_needs_p_between_0_and_1(p):
     with pytest.raises(RecipeError, match="0 < p < 1"):

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from rank_rl.cli.app import app
 from rank_rl.errors import DataError, RecipeError
 from rank_rl.losses.group import ScoredGroup, need
+from rank_rl.rewards import ranking
 from rank_rl.specs import FormatSpec, RecipeSpec
 from rank_rl.training import common, grpo, score, sft
 from rank_rl.training.resume import resume_point
@@ -268,6 +269,34 @@ def test_a_teacher_that_nothing_follows_is_refused(recipe: Recipe, tmp_path: Pat
         sft.run(with_data(recipe, run), {})
     score.run(with_data(recipe, {**run, "teacher_relevant": 1}, losses=grades), {})
     score.run(with_data(recipe, run, losses=[]), {})  # listnet follows it
+
+
+RBO = {"name": "rbo", "params": {"of": "teacher"}}
+POLICIES = {
+    "text": {"format": {"name": "permutation", "mode": "answer"}, "grpo": {"policy": "text"}},
+    "slots": {"format": SLOTS, "grpo": {"policy": "slots"}},
+}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_rewards_of_grpo_can_follow_a_teacher(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    """The stage hands the run's scores to the reward, whoever draws the answers."""
+    known: list[Any] = []
+    orders = ranking.teacher_order
+    monkeypatch.setattr(ranking, "teacher_order", lambda v, s: known.append(s) or orders(v, s))
+    run = {**recipe().data.model_dump(), "teacher_run": teacher_run(tmp_path)}
+    training = {"max_steps": 1, "per_device_train_batch_size": 2}
+    training |= {"num_generations": 2} if policy == "text" else {}
+    sections = {**POLICIES[policy], "rewards": [RBO], "training": training}
+    grpo.run(recipe(data=run, **sections), {})
+    assert known and all(s == {"d0": 0.25, "d1": -0.5, "d2": 2.0} for s in known)
+    none = "reward 'rbo': follows a teacher, and there is none"
+    with pytest.raises(RecipeError, match=none):
+        grpo.run(recipe(**sections), {})
+    with pytest.raises(RecipeError, match=r"data.teacher_run: no loss of stage grpo follows"):
+        grpo.run(recipe(data=run, **{**sections, "rewards": [{"name": "rbo"}]}), {})
 
 
 @pytest.mark.parametrize("stage", [score.run, grpo.run])

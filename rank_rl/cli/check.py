@@ -52,7 +52,7 @@ def check(
     loaded = recipes.load(recipe, set_ or [])
     spec = loaded.spec
     heading(f"{recipe} is a valid recipe, hash {loaded.hash}")
-    stage = stage or stage_of(recipe)
+    stage = stage or stage_of(recipe) or _likely(spec)
     _training(loaded, stage)
     fmt = formats.make(spec.format)
     replaced = stand_ins.stand_in(spec) if stand_in else None
@@ -79,6 +79,7 @@ def check(
         _texts(views[0], fmt, counter[0])
     else:
         _prompt(views[0], tasks, fmt, spec, counter[0])
+    _paid(views, tasks, fmt, spec, stage)
     _lint(tasks, spec)
     asked = collection.test
     if ranks(spec, stage) and spec.rank:
@@ -109,6 +110,15 @@ def _training(loaded: Recipe, stage: str | None) -> None:
         check_reading(spec)
     if stage is None:
         line("training: not checked (name the stage with --stage)")
+
+
+def _likely(spec: RecipeSpec) -> str | None:
+    """The training stage that the sections of a recipe speak of, where they speak of one."""
+    if spec.bench or spec.rank or spec.teach or not (spec.rewards or spec.losses):
+        return None
+    stage = "grpo" if spec.rewards else "score"
+    line(f"stage {stage}, because there are {'rewards' if spec.rewards else 'losses'} (or --stage)")
+    return stage
 
 
 def _validates(spec: RecipeSpec, stage: str | None) -> bool:
@@ -283,6 +293,23 @@ def _rewards(
     low, high = composite.bounds
     heading(f"rewards (between {low:.2f} and {high:.2f})")
     show_table(rows)
+
+
+def _paid(
+    views: Sequence[View],
+    tasks: Sequence[RankingTask],
+    fmt: Format,
+    spec: RecipeSpec,
+    stage: str | None,
+) -> None:
+    """Refuse rewards that pay for nothing, as stage grpo does."""
+    from rank_rl import rewards
+    from rank_rl.training.grpo_checks import check_paid
+
+    if stage == "grpo" and spec.grpo.policy == "text":
+        grades = {task.query.qid: task.grades or {} for task in tasks}
+        cases = [(view, view.grades(grades[view.query.qid])) for view in views]
+        check_paid(rewards.make(spec.rewards), fmt, cases)
 
 
 def _lint(tasks: Sequence[RankingTask], spec: RecipeSpec) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rank_rl.cli.show import heading, line
+from rank_rl.errors import RecipeError
 from rank_rl.generation.cost import prompt_tokens, sample_views
 
 if TYPE_CHECKING:
@@ -202,6 +203,8 @@ def show_step(
         return
     try:
         _show_step(stage, spec, collection, tokens, measure=measure)
+    except RecipeError:  # the stage refuses it too
+        raise
     except Exception as error:  # an estimate must not stop a check
         logger.debug("no estimate", exc_info=True)
         first = (str(error).splitlines() or [""])[0]

@@ -188,5 +188,5 @@ def _two(view: View) -> None:
         raise RecipeError(
             f"format pair compares two documents, not {len(view.docids)}",
             where="format.name",
-            remedy="use views of two documents: strategy pairs",
+            remedy="use views of two documents: strategy pairs, and data.sampler.size: 2",
         )

@@ -52,6 +52,8 @@ class PassRateSpec(Spec):
             raise ValueError("no pass rates to order by: set samples, file or another order_by")
         if not self.asks and self.order == "none":
             raise ValueError("neither pass rates nor an order: set samples, file or order")
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ValueError(f"no pass rate lies between low {self.low} and high {self.high}")
         return self
 
     @property

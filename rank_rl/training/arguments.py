@@ -41,6 +41,29 @@ RESERVED = {
 }
 
 
+# The least value of arguments whose configs take any number, and fail or mean something else later.
+_LEAST = {
+    **dict.fromkeys(("per_device_train_batch_size", "gradient_accumulation_steps"), 1),
+    **dict.fromkeys(("per_device_eval_batch_size", "max_completion_length", "max_length"), 1),
+    **dict.fromkeys(("num_iterations", "logging_steps", "save_steps", "max_steps"), 0),
+    **dict.fromkeys(("learning_rate", "warmup_steps", "weight_decay", "max_grad_norm", "beta"), 0),
+    **dict.fromkeys(("adam_beta1", "adam_beta2", "adam_epsilon", "num_train_epochs"), 0),
+    "num_generations": 2,
+}
+
+
+def _in_range(key: str, value: Any, where: str) -> None:
+    """Refuse a number under its least.
+
+    Raises:
+        RecipeError: naming it; -1 of ``max_steps`` counts epochs.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    if not value >= _LEAST[key] and not (key == "max_steps" and value == -1):
+        raise RecipeError(f"value {value!r}", where=where, expected=f"at least {_LEAST[key]}")
+
+
 def check_training(
     stage: str, training: Mapping[str, Any], *, policy: str = "text", where: str = ""
 ) -> dict[str, Any]:
@@ -77,6 +100,8 @@ def check(cls: type, training: Mapping[str, Any], *, where: str = "training") ->
                               expected=f"an argument of {cls.__name__}",
                               remedy=nearest(key, known, cutoff=0.6))  # fmt: skip
     values = {key: _typed(cls, key, value, where) for key, value in training.items()}
+    for key in values.keys() & _LEAST:
+        _in_range(key, values[key], f"{where}.{key}")
     check_trackers(values.get("report_to"), where=f"{where}.report_to")
     return values
 

@@ -49,10 +49,10 @@ def measure(name: str) -> Measure:
         RecipeError: no such metric.
     """
     base, _, depth = name.lower().partition("@")
-    if base not in _MEASURES or not (depth or "10").isdigit() or (base == "map" and depth):
-        raise RecipeError(
-            f"unknown metric {name!r}", where="eval.metric", expected="ndcg@k, mrr@k, recall@k, map"
-        )
+    right = (depth or "10").isdigit() and int(depth or 10) > 0
+    if base not in _MEASURES or not right or (base == "map" and depth):
+        expected = "ndcg@k, mrr@k, recall@k with k from 1, map"
+        raise RecipeError(f"unknown metric {name!r}", where="eval.metric", expected=expected)
     function = _MEASURES[base]
     if base == "map":
         return function

@@ -16,7 +16,6 @@ from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Any
 
 from rank_rl import losses, rewards, seeds
-from rank_rl.errors import RecipeError
 from rank_rl.losses.group import need
 from rank_rl.records import Completion, Order, Outcome, Scores, View
 from rank_rl.rewards.baselines import baselines
@@ -26,6 +25,7 @@ from rank_rl.specs import RecipeSpec
 from rank_rl.training.alarm import watchers
 from rank_rl.training.completions import CompletionLog
 from rank_rl.training.followed import DEFAULT_LOSSES
+from rank_rl.training.grpo_checks import check_drawn
 from rank_rl.training.score import train_slots
 from rank_rl.training.slot_trainer import SlotExample
 from rank_rl.training.upfront import slot_format
@@ -98,12 +98,7 @@ class SlotPolicy:
         self.written = written
         self.spec, self.seed, self.values = spec.grpo, spec.run.seed, tuple(values)
         self.composite = rewards.make(spec.rewards)
-        for part in self.composite.grouped:
-            raise RecipeError(
-                f"{part.name!r} compares written answers, here all are drawn from the same scores",
-                where="rewards",
-                remedy="leave it out, or set grpo.policy: text",
-            )
+        check_drawn(self.composite)
         self.credited = credited(self.composite) if spec.grpo.credit == "rank" else ()
         self.supervised = losses.make(spec.losses or DEFAULT_LOSSES)
         self.held: dict[str, tuple[Rollout, int]] = {}  # with the number of uses left

@@ -8,7 +8,6 @@ group are logged by ``rewards.adapter``. Shao et al., 2024 (GRPO).
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections import Counter
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from typing import Any
 from rank_rl import rewards, seeds
 from rank_rl.data import rows
 from rank_rl.data.annotations import told
-from rank_rl.data.curriculum import check_order
+from rank_rl.data.rows import view_of
 from rank_rl.errors import ModelError, RecipeError
 from rank_rl.formats.base import picks_worst
 from rank_rl.generation.local import STOP, ends
@@ -26,29 +25,17 @@ from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import Prompt, RankingTask, View
 from rank_rl.rewards.adapter import TrlRewards
 from rank_rl.specs import RecipeSpec
-from rank_rl.training import answer_head, common, group_rows, pass_rates, rank_credit
+from rank_rl.training import answer_head, common, group_rows, pass_rates
 from rank_rl.training.alarm import watchers
-from rank_rl.training.arguments import check_training
 from rank_rl.training.callbacks import LogCallback, RerankCallback
 from rank_rl.training.completions import CompletionLog
 from rank_rl.training.flat_groups import FlatGroups
 from rank_rl.training.group_generation import Ending
 from rank_rl.training.group_rows import GroupShuffle
+from rank_rl.training.grpo_checks import PAID_VIEWS, check_engine, check_paid
 from rank_rl.training.rank_credit import RankCredit
 
 logger = logging.getLogger(__name__)
-
-# Set by GRPOConfig itself; a second value in generation_kwargs would silently win.
-_OWN_GENERATION = {
-    "max_new_tokens": "training.max_completion_length",
-    "max_length": "training.max_completion_length",
-    "temperature": "training.temperature",
-    "top_p": "training.top_p",
-    "top_k": "training.top_k",
-    "min_p": "training.min_p",
-    "repetition_penalty": "training.repetition_penalty",
-    "num_return_sequences": "training.num_generations",
-}
 
 
 def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,13 +56,12 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     from rank_rl.training.group_trainer import GroupTrainer, saved
 
     composite = rewards.make(spec.rewards)
-    check_generation(spec.training)
     check_engine(spec.training)
     pass_rates.check_file(spec)
     stage = common.begin("grpo", spec, info)
     composite = rewards.taught(composite, stage.collection.teacher)
-    check_format(stage)
     prompts, longest, report = training_rows(stage)
+    check_paid(composite, stage.fmt, [view_of(row) for row in prompts[:PAID_VIEWS]])
     args = arguments(stage, list(composite.weights), longest)
     check_groups(composite, args)
     shuffle = group_shuffle(stage, composite)
@@ -149,25 +135,6 @@ def group_arguments(
         shuffle_dataset=chosen is None or chosen.order == "none",
         **own,
     )
-
-
-def check_format(stage: common.Stage) -> None:
-    """The format and the keys of ``grpo`` must fit generated answers.
-
-    Raises:
-        RecipeError: they do not.
-    """
-    spec = stage.spec
-    if hasattr(stage.fmt, "slot_messages"):
-        raise RecipeError(
-            "label slots are not generated as one answer",
-            where="grpo.policy",
-            expected="slots",
-        )
-    if spec.grpo.credit == "rank":
-        rank_credit.check(spec, stage.fmt)
-    if spec.grpo.pass_rate is not None:
-        check_order(spec.grpo.pass_rate, spec.training)
 
 
 def check_groups(composite: rewards.Composite, args: Any) -> None:
@@ -284,40 +251,4 @@ def check_lengths(stage: common.Stage, completion: int, longest: Mapping[str, in
             where="training.max_completion_length",
             expected=f"at most {room} together, the model's window",
             remedy="lower it, format.prompt_tokens or format.doc_tokens",
-        )
-
-
-def check_generation(training: Mapping[str, Any]) -> None:
-    """Sampling must be able to give different answers, and each setting has one place.
-
-    Raises:
-        RecipeError: greedy sampling, or a setting in ``generation_kwargs`` that has its own key.
-    """
-    temperature = training.get("temperature", 1.0)
-    if isinstance(temperature, int | float) and temperature <= 0:
-        raise RecipeError(
-            f"value {temperature!r}",
-            where="training.temperature",
-            expected="above 0: equal answers to a prompt teach nothing",
-        )
-    for key, value in (training.get("generation_kwargs") or {}).items():
-        where = f"training.generation_kwargs.{key}"
-        if key in _OWN_GENERATION:
-            raise RecipeError("not set here", where=where, expected=_OWN_GENERATION[key])
-        if (key == "do_sample" and not value) or (key == "num_beams" and value != 1):
-            raise RecipeError(f"value {value!r}", where=where, expected="sampling, not search")
-
-
-def check_engine(training: Mapping[str, Any]) -> None:
-    """vLLM must be there where it is to generate, also for a server: TRL's client imports it.
-
-    Raises:
-        RecipeError: it is not installed.
-    """
-    wanted = check_training("grpo", training).get("use_vllm")
-    if wanted and importlib.util.find_spec("vllm") is None:
-        raise RecipeError(
-            "vLLM is not installed",
-            where="training.use_vllm",
-            remedy="pip install 'trl[vllm]', in mode server as well, or leave it out",
         )

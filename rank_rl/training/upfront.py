@@ -35,6 +35,7 @@ def check_stage(stage: str, spec: RecipeSpec) -> tuple[Format, Readout]:
         RecipeError: naming the key that does not fit.
     """
     from rank_rl.training.callbacks import measure
+    from rank_rl.training.grpo_checks import check_grpo
 
     check_signals(stage, spec)
     fmt = formats.make(spec.format)
@@ -45,6 +46,8 @@ def check_stage(stage: str, spec: RecipeSpec) -> tuple[Format, Readout]:
     ):
         slot_format(spec, stage)
     check_losses(stage, spec)
+    if stage == "grpo":
+        check_grpo(spec, fmt)
     measure(spec.eval.metric)
     return fmt, check_reading(spec)
 

@@ -103,10 +103,11 @@ def test_check_without_measuring(tmp_path: Path, tiny_model_dir: Path) -> None:
     assert "whole run" not in shown
 
 
-def test_an_estimate_that_fails_is_one_line(tmp_path: Path, tiny_model_dir: Path) -> None:
-    shown = said(recipe(tmp_path, tiny_model_dir, load_best_model_at_end=True), "--no-measure")
-    assert "one step: not estimated (RecipeError: training: --load_best_model_at_end" in shown
-    assert "Traceback" not in shown
+def test_what_the_stage_refuses_is_refused(tmp_path: Path, tiny_model_dir: Path) -> None:
+    path = recipe(tmp_path, tiny_model_dir, load_best_model_at_end=True)
+    found = CliRunner().invoke(app, ["check", str(path), "--stage", "score", "--no-measure"])
+    assert found.exit_code == 2
+    assert "error: training: --load_best_model_at_end" in found.stderr
     shown = said(recipe(tmp_path, "outputs/none/score/final"))
     assert "one step: not estimated, because the model is not there yet" in shown
 

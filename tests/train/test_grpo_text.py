@@ -55,7 +55,7 @@ def test_two_steps_move_the_weights_and_log_what_a_reward_needs_beside_it(
 @pytest.mark.parametrize("prefill", ["", "<think>\n"])
 def test_prompts_have_the_ids_of_inference_with_their_prefill(recipe: Recipe, prefill: str) -> None:
     form = {"name": "permutation", "mode": "reason", "params": {"prefill": prefill}}
-    stage = common.begin("grpo", recipe(format=form), {})
+    stage = common.begin("grpo", recipe(format=form, rewards=REWARDS), {})
     rows, longest, _ = grpo_text.training_rows(stage)
     (task, view), *_ = common.training_views(stage)[0]
     ids = stage.tokens.encode_prompt(stage.fmt.render(view))
@@ -107,7 +107,7 @@ def test_a_prefilled_answer_earns_its_format_reward(recipe: Recipe) -> None:
 def test_a_tokenizer_that_adds_its_own_beginning_gets_it_once(recipe: Recipe) -> None:
     from tokenizers.processors import TemplateProcessing
 
-    stage = common.begin("grpo", recipe(), {})
+    stage = common.begin("grpo", recipe(rewards=REWARDS), {})
     tokenizer = stage.loaded.tokenizer
     tokenizer.chat_template = "<|endoftext|>" + tokenizer.chat_template
     tokenizer.bos_token = "<|endoftext|>"

@@ -286,7 +286,7 @@ def test_what_has_no_places_is_refused(recipe: Recipe, sections: Any, message: s
 
 @pytest.mark.parametrize("text", ["[3] > [11] > [2]", "<think>\né€😀 [1]\n</think>\n[2]>[1]", ""])
 def test_ends_of_tokens_are_those_of_the_text(recipe: Recipe, text: str) -> None:
-    tokenizer = common.begin("grpo", recipe(), {}).loaded.tokenizer
+    tokenizer = common.begin("grpo", recipe(rewards=[{"name": "ndcg"}]), {}).loaded.tokenizer
     ids = [*_ids(tokenizer, text), tokenizer.eos_token_id]
     ends = token_ends(tokenizer, ids, text)
     assert ends[-1] == len(text) and ends == sorted(ends)

@@ -89,7 +89,7 @@ def _data(spec: DataSpec, seed: int) -> tuple[DataSpec, list[str]]:
         if file and isinstance(value, str) and _missing(value):
             update[key] = None
             if key == "teacher_run":
-                update["teacher_relevant"] = None  # grades made of its scores
+                update |= {"teacher_relevant": None, "teacher_grades": None}  # made of its scores
             said.append(f"{value} is not here: data.{key} is left out")
     spec = spec.model_copy(update=update)
     absent = [name for name in _files(spec) if _missing(name)]

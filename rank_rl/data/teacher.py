@@ -33,7 +33,9 @@ def scored(spec: DataSpec, train: Tasks) -> tuple[Tasks, TeacherScores, dict[str
 
     With ``data.teacher_relevant`` tasks without grades get grade 1 for that many candidates that
     the teacher scores best (ties by first-stage rank). Without it, tasks with empty grades that
-    the teacher scored count as not graded, so that draws from them are kept.
+    the teacher scored count as not graded, so that draws from them are kept. With
+    ``data.teacher_grades`` all training tasks have its scores as grades, and those that it has not
+    scored are left out.
 
     Raises:
         DataError: a malformed run, or one that scores no candidate of a training query.
@@ -64,6 +66,9 @@ def scored(spec: DataSpec, train: Tasks) -> tuple[Tasks, TeacherScores, dict[str
             where=f"data.teacher_run {path}",
             expected="query ids and docids of the collection",
         )
+    if spec.teacher_grades:
+        tasks = _graded(tasks, scores, spec.teacher_grades)
+        graded = len(tasks)
     found = sum(map(len, scores.values()))
     logger.info(
         "teacher: %s of %s training queries scored (%s of %s candidates), %s graded by it",
@@ -108,6 +113,21 @@ def _points(lesson: Lesson) -> Mapping[str, float]:
     size = len(lesson.view.docids)
     places = {d: i for i, d in enumerate(lesson.order)}
     return {d: 1 - places.get(d, size) / size for d in lesson.view.docids}
+
+
+def _graded(tasks: Iterable[RankingTask], scores: TeacherScores, top: int) -> list[RankingTask]:
+    """The tasks that a teacher scored, with grades from 0 (its least score) to ``top``."""
+    values = [score for own in scores.values() for score in own.values()]
+    least, spread = min(values, default=0.0), max(values, default=0.0) - min(values, default=0.0)
+    scale = top / spread if spread else 0.0
+    return [
+        dataclasses.replace(
+            task,
+            grades={d: round((s - least) * scale) for d, s in scores[task.query.qid].items()},
+        )
+        for task in tasks
+        if task.query.qid in scores
+    ]
 
 
 def _best(scores: Mapping[str, float], count: int) -> dict[str, int]:

@@ -161,7 +161,8 @@ class DataSpec(Spec):
     ``lessons``: a file that ``rank-rl teach`` wrote; stage sft then trains on a teacher's answers
     instead of answers made of grades. ``teacher_run`` is a TREC run with a teacher's scores of
     training documents, for losses that learn from them; ``teacher_relevant`` makes its so many
-    best documents relevant (grade 1) for training queries that nobody has graded.
+    best documents relevant (grade 1) for training queries that nobody has graded, and
+    ``teacher_grades`` makes its scores the grades of all training queries, from 0 to so many.
     """
 
     source: str
@@ -182,11 +183,15 @@ class DataSpec(Spec):
     curriculum: CurriculumSpec | None = None
     teacher_run: str | None = None
     teacher_relevant: int | None = Field(default=None, ge=1)
+    teacher_grades: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _has_teacher(self) -> DataSpec:
-        if self.teacher_relevant and not self.teacher_run:
-            raise ValueError("teacher_relevant needs the scores of a teacher: set teacher_run")
+        for key in ("teacher_relevant", "teacher_grades"):
+            if getattr(self, key) and not self.teacher_run:
+                raise ValueError(f"{key} needs the scores of a teacher: set teacher_run")
+        if self.teacher_relevant and self.teacher_grades:
+            raise ValueError("teacher_relevant and teacher_grades both make grades: set one")
         return self
 
     @model_validator(mode="after")

@@ -70,7 +70,7 @@ def check_teacher(stage: str, spec: RecipeSpec) -> None:
             where=f"reward {paid[0]!r}",
             expected="a teacher's scores or lessons in data.teacher_run",
         )
-    if data.teacher_run is None or data.teacher_relevant or paid:
+    if data.teacher_run is None or data.teacher_relevant or data.teacher_grades or paid:
         return
     if any(map(follows_teacher, used)):
         return
@@ -78,7 +78,7 @@ def check_teacher(stage: str, spec: RecipeSpec) -> None:
         f"no loss of stage {stage} follows a teacher ({_named(used) or 'it has none'})",
         where="data.teacher_run",
         expected="a loss with target auto or teacher, kl or margin_mse; or reward rbo of a teacher",
-        remedy="or set data.teacher_relevant: the teacher's best documents are then the grades",
+        remedy="or set data.teacher_grades or teacher_relevant: grades are then made of its scores",
     )
 
 

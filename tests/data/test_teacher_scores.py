@@ -46,6 +46,9 @@ RUN = (
 )
 
 
+BOTH = {"teacher_grades": 3, "teacher_relevant": 3}
+
+
 def test_scores_of_training_candidates_are_kept(tmp_path: Path) -> None:
     found = collection(tmp_path, RUN)
     assert found.teacher == {"graded": {"d4": 8.5}, "bare": {"d3": 3.0, "d2": 1.0, "d1": 1.0}}
@@ -92,6 +95,22 @@ def test_the_best_documents_are_relevant_where_nobody_graded(tmp_path: Path) -> 
     assert [t.grades for t in found.train] == [{"d2": 2}, {"d3": 1, "d1": 1}, {}]
     assert found.provenance["teacher"]["graded"] == 1
     assert found.test[0].grades == {"d1": 1}
+
+
+def test_a_teachers_scores_can_be_the_grades_of_all_queries(tmp_path: Path) -> None:
+    """From 0 for the least score of the run to the top; nobody's grades are mixed with them."""
+    found = collection(tmp_path, RUN, teacher_grades=10)
+    assert [(t.query.qid, t.grades) for t in found.train] == [
+        ("graded", {"d4": 10}),
+        ("bare", {"d3": round(20 / 7.5), "d2": 0, "d1": 0}),
+    ]
+    assert found.provenance["teacher"]["graded"] == 2
+    assert found.test[0].grades == {"d1": 1}
+    same = collection(tmp_path, "bare Q0 d1 1 2 t\nbare Q0 d2 2 2 t\n", teacher_grades=3)
+    assert [t.grades for t in same.train] == [{"d1": 0, "d2": 0}]
+    for wrong in ({"teacher_grades": 3}, {"teacher_run": "x", **BOTH}):
+        with pytest.raises(ValidationError, match=r"set teacher_run|both make grades: set one"):
+            DataSpec(source="jsonl", **wrong)
 
 
 def test_a_run_of_other_queries_is_refused(tmp_path: Path) -> None:

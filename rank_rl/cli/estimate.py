@@ -61,6 +61,7 @@ def show_budget(
     else:
         heading(f"one evaluation of {len(test)} queries with {how.strategy.name}")
     _show_cost(test, how, spec.run.seed, tokens)
+    _show_room(asked, test, spec, how, tokens)
     _show_explanations(test, spec, asked, tokens)
 
 
@@ -120,6 +121,39 @@ def _show_cost(test: Sequence[RankingTask], how: Setting, seed: int, tokens: Cou
     strategy = strategies.make(how.strategy, seed=seed)
     most = answer_tokens(fmt, how.readout, how.max_new_tokens)
     line(foresee(test, strategy, fmt, tokens, answer=most).line())
+
+
+def _show_room(
+    asked: Sequence[View],
+    test: Sequence[RankingTask],
+    spec: RecipeSpec,
+    how: Setting,
+    tokens: Counter,
+) -> None:
+    """Warn where answers as the recipe teaches them would be cut."""
+    from rank_rl import formats
+    from rank_rl.data.annotations import told
+    from rank_rl.formats.base import picks_worst
+    from rank_rl.formats.budget import fit
+    from rank_rl.generation.cost import answer_tokens
+
+    fmt = formats.make(how.format)
+    room = answer_tokens(fmt, how.readout, how.max_new_tokens)
+    if not room:
+        return
+    tasks = {task.query.qid: task for task in test}
+    style = spec.data.reasoning if fmt.mode == "reason" and how.reasoning == "write" else "none"
+    longest = 0
+    for view in asked:
+        task, (shown, _) = tasks[view.query.qid], fit(view, tokens, fmt=fmt)
+        reasoning = told(task, shown, style, worst=picks_worst(fmt))
+        answer = fmt.ideal(shown, task.grades or {}, reasoning)
+        longest = max(longest, len(tokens.encode(answer)))
+    if longest > room:
+        line(
+            f"warning: an ideal answer takes {longest} tokens, of which {room} are generated "
+            "(eval.max_new_tokens)"
+        )
 
 
 def _show_explanations(

@@ -45,6 +45,12 @@ def scored(spec: DataSpec, train: Tasks) -> tuple[Tasks, TeacherScores, dict[str
     path = Path(spec.teacher_run).expanduser()
     if (path / "lessons.jsonl").is_file():
         path /= "lessons.jsonl"
+    if not path.exists():
+        raise DataError(
+            "no such file",
+            where=f"data.teacher_run {path}",
+            remedy="stage rank writes a teacher's run, rank-rl teach lessons",
+        )
     run = read(path)
     scores: dict[str, dict[str, float]] = {}
     graded = documents = 0

@@ -27,6 +27,7 @@ from rank_rl.records import (
     Prompt,
     View,
 )
+from rank_rl.registry import nearest
 from rank_rl.specs import FormatSpec, Spec
 
 # Keys that every wording has: required placeholders, then optional ones.
@@ -101,13 +102,17 @@ def read_params(model: type[ParamsT], spec: FormatSpec) -> ParamsT:
     try:
         return model(**spec.params)
     except ValidationError as error:
-        first = error.errors()[0]
+        first, known = error.errors()[0], sorted(model.model_fields)
         key = ".".join(map(str, first["loc"]))
-        raise RecipeError(
-            first["msg"],
-            where=f"format.params.{key}",
-            expected=f"parameters of {spec.name}: {', '.join(sorted(model.model_fields))}",
-        ) from error
+        where = f"format.params.{key}"
+        if first["type"] == "extra_forbidden":
+            what, near = f"unknown parameter of {spec.name}", nearest(key, known)
+            raise RecipeError(what, where=where, expected=", ".join(known), remedy=near) from error
+        if first["type"] == "value_error":
+            raise RecipeError(first["msg"].removeprefix("Value error, "), where=where) from error
+        given, text = first["input"], first["msg"].removeprefix("Input should be ")
+        remedy = "put it in quotes" if isinstance(given, bool) and "string" in text else ""
+        raise RecipeError(f"value {given!r}", where=where, expected=text, remedy=remedy) from error
 
 
 def check_prefill(spec: FormatSpec, prefill: str, opening: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,14 @@ def test_a_choice_is_paid_for_its_own_end(
     assert status == 2
     assert f"reward '{reward}': the format picks the {pick} document; expected {right}" in error
     assert checked(tmp_path, tiny_model_dir, f"rewards=[{{name: {right}}}]", format=form)[0] == 0
+
+
+def test_answers_longer_than_what_is_generated_are_told(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    _, said, _ = checked(tmp_path, tiny_model_dir, "eval.max_new_tokens=3")
+    assert re.search(r"warning: an ideal answer takes \d+ tokens, of which 3 are generated", said)
+    assert "warning" not in checked(tmp_path, tiny_model_dir, "eval.max_new_tokens=300")[1]
 
 
 def test_a_reward_that_never_applies_beside_others_is_told(

@@ -120,6 +120,8 @@ def test_a_run_of_other_queries_is_refused(tmp_path: Path) -> None:
         collection(tmp_path, "graded d1\n")
     with pytest.raises(DataError, match=f"{tmp_path}: is a folder; expected a file"):
         collection(tmp_path, RUN, teacher_run=str(tmp_path))
+    with pytest.raises(DataError, match=r"data.teacher_run .*none.trec: no such file .stage rank"):
+        collection(tmp_path, RUN, teacher_run=str(tmp_path / "none.trec"))
     with pytest.raises(ValidationError, match="set teacher_run"):
         DataSpec(source="jsonl", teacher_relevant=2)
     assert "teacher" not in collection(tmp_path, RUN, teacher_run=None).provenance

@@ -299,7 +299,7 @@ def test_a_head_of_another_scorer_is_not_taken_over(bert: Path, tmp_path: Path) 
         ({"name": "cross_encoder", "mode": "reason"}, "format.mode: value 'reason'"),
         ({"name": "embedding", "first_stage_hint": "rank"}, "format.first_stage_hint"),
         ({"name": "embedding", "params": {"listwise": -1}}, "format.params.listwise"),
-        ({"name": "pair_scores", "params": {"listwise": 1}}, "parameters of pair_scores: form"),
+        ({"name": "pair_scores", "params": {"listwise": 1}}, "unknown parameter of pair_scores"),
     ],
 )
 def test_what_a_scorer_does_not_have_is_refused(spec: dict[str, Any], message: str) -> None:

@@ -50,6 +50,9 @@ def token_counter(name: str, *, chat: bool = True, warn: bool = True) -> tuple[C
     Weights are not loaded, and of a Hub model only the tokenizer is fetched. Without ``chat`` it
     counts plain texts and pairs of them, as scorers read them. ``warn`` logs why a tokenizer
     cannot be had.
+
+    Raises:
+        ModelError: with ``warn``, a ``pip:`` package is not there; no stage will write that.
     """
     here = name.startswith("pip:") or Path(name).expanduser().exists()
     if not here and name.count("/") != 1:  # a folder that a stage before this one will write
@@ -61,6 +64,8 @@ def token_counter(name: str, *, chat: bool = True, warn: bool = True) -> tuple[C
         tokens = ChatTokens(tokenizer) if chat else TextTokens(tokenizer)
         return tokens, f"counted with the tokenizer of {name}"
     except ModelError as error:
+        if warn and name.startswith("pip:"):
+            raise
         level = logging.WARNING if warn else logging.DEBUG
         logger.log(level, "no tokenizer: %s", error.line())
         return Words(), "counted in words (tokens are more)"

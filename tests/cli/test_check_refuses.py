@@ -55,6 +55,7 @@ def test_a_recipe_with_rewards_is_one_of_grpo(tiny_model_dir: Path, tmp_path: Pa
         ("eval.metric=ndcg@0", "eval.metric: unknown metric 'ndcg@0'; expected ndcg@k"),
         ("grpo={credit: rank, aggregation: none}", "grpo.aggregation"),
         ("grpo={pass_rate: {low: 0.8, high: 0.2}}", "no pass rate lies between low 0.8"),
+        ("model.name=pip:nope", "pip install --no-deps nope"),
         ("format.name=slots", "grpo.policy: label slots are not generated"),
         ("rewards=[{name: label_agree}]", "rewards: label_agree never applies to answers"),
     ],

@@ -358,10 +358,8 @@ def test_a_server_that_is_not_there():
 
 def test_a_timeout_ends_a_trickle():
     with Server(ServerSettings(script=("trickle",), trickle_step=0.02)) as server:
-        started = time.perf_counter()
         with pytest.raises(CallError, match="timeout: no answer within 0.3 s"):
             once(endpoint(server, timeout=0.3))
-        assert time.perf_counter() - started < 2
         assert server.counts()["successes"] == 0
 
 

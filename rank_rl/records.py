@@ -15,6 +15,7 @@ from typing import Any, Literal
 from rank_rl.errors import DataError
 
 Grades = Mapping[str, int]
+TeacherScores = Mapping[str, Mapping[str, float]]  # by query id and docid
 Mode = Literal["reason", "answer"]
 Status = Literal["ok", "repaired", "failed"]
 Message = Mapping[str, str]

@@ -132,23 +132,17 @@ def _show_room(
 ) -> None:
     """Warn where answers as the recipe teaches them would be cut."""
     from rank_rl import formats
-    from rank_rl.data.annotations import told
-    from rank_rl.formats.base import picks_worst
     from rank_rl.formats.budget import fit
     from rank_rl.generation.cost import answer_tokens
+    from rank_rl.training.workload import ideal_tokens
 
     fmt = formats.make(how.format)
     room = answer_tokens(fmt, how.readout, how.max_new_tokens)
-    if not room:
+    if not room or how.reasoning == "skip":
         return
     tasks = {task.query.qid: task for task in test}
-    style = spec.data.reasoning if fmt.mode == "reason" and how.reasoning == "write" else "none"
-    longest = 0
-    for view in asked:
-        task, (shown, _) = tasks[view.query.qid], fit(view, tokens, fmt=fmt)
-        reasoning = told(task, shown, style, worst=picks_worst(fmt))
-        answer = fmt.ideal(shown, task.grades or {}, reasoning)
-        longest = max(longest, len(tokens.encode(answer)))
+    pairs = [(tasks[view.query.qid], fit(view, tokens, fmt=fmt)[0]) for view in asked]
+    longest = max(ideal_tokens(spec, fmt, pairs, tokens), default=0)
     if longest > room:
         line(
             f"warning: an ideal answer takes {longest} tokens, of which {room} are generated "

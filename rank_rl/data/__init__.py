@@ -13,8 +13,8 @@ from rank_rl import registry
 from rank_rl.data import splits
 from rank_rl.data.provenance import describe_split
 from rank_rl.data.sources import SourceData
-from rank_rl.data.teacher import TeacherScores, scored
-from rank_rl.records import RankingTask
+from rank_rl.data.teacher import scored
+from rank_rl.records import RankingTask, TeacherScores
 from rank_rl.specs import DataSpec
 
 SOURCES: dict[str, str] = {

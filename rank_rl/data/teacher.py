@@ -20,12 +20,11 @@ from rank_rl.data.files import sha256
 from rank_rl.data.lessons import Lesson
 from rank_rl.data.trec import read_run
 from rank_rl.errors import DataError
-from rank_rl.records import RankingTask, Scores
+from rank_rl.records import RankingTask, Scores, TeacherScores
 from rank_rl.specs import DataSpec
 
 logger = logging.getLogger(__name__)
 Tasks = tuple[RankingTask, ...]
-TeacherScores = Mapping[str, Mapping[str, float]]
 
 
 def scored(spec: DataSpec, train: Tasks) -> tuple[Tasks, TeacherScores, dict[str, Any]]:

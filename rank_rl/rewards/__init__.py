@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rank_rl.registry import build
 from rank_rl.rewards.base import Reward
 from rank_rl.rewards.compose import Composite, Part, Scored
-from rank_rl.rewards.teacher import TeacherScores, follows, taught
+from rank_rl.rewards.teacher import follows, taught
 from rank_rl.specs import RewardSpec
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "Part",
     "Reward",
     "Scored",
-    "TeacherScores",
     "follows",
     "make",
     "taught",

@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from rank_rl import metrics
-from rank_rl.records import Completion, Grades, Order, Outcome, View
+from rank_rl.records import Completion, Grades, Order, Outcome, TeacherScores, View
 from rank_rl.rewards.base import UpToOne, check, is_count, is_number, payable, tiers, valid
 from rank_rl.rewards.gold import Gold
-from rank_rl.rewards.teacher import TeacherScores
 from rank_rl.rewards.teacher import order as teacher_order
 
 

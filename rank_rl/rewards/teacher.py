@@ -12,11 +12,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
-from rank_rl.records import View
+from rank_rl.records import TeacherScores, View
 from rank_rl.rewards.base import Reward
 from rank_rl.rewards.compose import Composite
-
-TeacherScores = Mapping[str, Mapping[str, float]]
 
 
 @runtime_checkable

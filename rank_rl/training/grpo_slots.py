@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from rank_rl import losses, rewards, seeds
 from rank_rl.losses.group import need
-from rank_rl.records import Completion, Order, Outcome, Scores, View
+from rank_rl.records import Completion, Order, Outcome, Scores, TeacherScores, View
 from rank_rl.rewards.baselines import baselines
 from rank_rl.rewards.credit import Scale, assign, credited, earned
 from rank_rl.rewards.monitor import Judged, part_statistics, summary
@@ -103,7 +103,7 @@ class SlotPolicy:
         self.supervised = losses.make(spec.losses or DEFAULT_LOSSES)
         self.held: dict[str, tuple[Rollout, int]] = {}  # with the number of uses left
 
-    def taught(self, scores: rewards.TeacherScores) -> None:
+    def taught(self, scores: TeacherScores) -> None:
         """Let the rewards that follow a teacher know its scores."""
         self.composite = rewards.taught(self.composite, scores)
 

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rank_rl.data.curriculum import ease, eased
-from rank_rl.data.teacher import TeacherScores
 from rank_rl.errors import DataError, RecipeError
 from rank_rl.formats import make
-from rank_rl.records import Grades, RankingTask, View
+from rank_rl.records import Grades, RankingTask, TeacherScores, View
 from rank_rl.specs import RecipeSpec
 from rank_rl.training import followed
 

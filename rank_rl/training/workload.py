@@ -169,7 +169,7 @@ def arguments(stage: str, spec: RecipeSpec, ideal: Sequence[int], documents: int
     return group_arguments(spec, folder, max(ideal, default=0), documents)
 
 
-def ideal_tokens(spec: RecipeSpec, fmt: Format, pairs: Pairs, tokens: ChatTokens) -> list[int]:
+def ideal_tokens(spec: RecipeSpec, fmt: Format, pairs: Pairs, tokens: Any) -> list[int]:
     """Tokens of the ideal answer of each view, with its end; none for label slots."""
     from rank_rl.data.annotations import told
     from rank_rl.formats.base import picks_worst

@@ -83,6 +83,8 @@ def sample_views(
 ) -> tuple[list[View], SampleReport]:
     """Draw ``spec.per_query`` views of at most ``spec.size`` candidates, labelled 1 … n.
 
+    With ``spec.least_size`` each draw has a size of its own from there to ``spec.size``.
+
     A task without grades keeps every draw.
 
     Args:
@@ -176,6 +178,8 @@ def _doubtful(task: RankingTask, spec: SamplerSpec, relevant: Picked) -> frozens
 
 def _draw(source: _Source, spec: SamplerSpec, rng: random.Random) -> Picked:
     """Choose documents, then put them in first-stage or in random order."""
+    if spec.least_size is not None:
+        spec = spec.model_copy(update={"size": rng.randint(spec.least_size, spec.size)})
     picked = _PICKERS[spec.name](source, spec, rng)
     picked.sort(key=lambda c: c.rank)
     if spec.shuffle:

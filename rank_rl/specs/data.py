@@ -35,7 +35,8 @@ class SamplerSpec(Spec):
     teaches nothing, nor does one whose order shown has an nDCG@10 below ``least_ndcg`` (Rearank,
     2025): it is repeated up to ``retries`` times, then left out and counted. ``keep_flat`` keeps
     draws without a relevant document, or with nothing else: an answer that scores each document
-    learns from them, an order does not.
+    learns from them, an order does not. With ``least_size`` each draw has a random number of
+    documents from there to ``size`` (GroupRank, 2025, 2511.11653: 5 to 20).
     ``negatives_per_positive`` thins out the rows of stage sft with format slots, one row a
     document: that many documents that are not relevant for each relevant one of a view (at least
     one a view); null keeps all.
@@ -62,6 +63,7 @@ class SamplerSpec(Spec):
 
     name: Literal["pool", "groups", "window", "rollout"] = "pool"
     size: int = Field(default=20, ge=2)
+    least_size: int | None = Field(default=None, ge=2)
     per_query: int = Field(default=1, ge=1)
     keep_first: int = Field(default=0, ge=0)
     shuffle: bool = True
@@ -91,6 +93,16 @@ class SamplerSpec(Spec):
         named = [key for key, is_given in given.items() if is_given]
         if named and self.name != "rollout":
             raise ValueError(f"{named[0]} belongs to sampler rollout, not {self.name}")
+        return self
+
+    @model_validator(mode="after")
+    def _sizes(self) -> SamplerSpec:
+        if self.least_size is None:
+            return self
+        if self.name == "rollout" or self.strata:
+            raise ValueError("least_size does not go with sampler rollout or strata")
+        if self.least_size > self.size:
+            raise ValueError(f"least_size {self.least_size} is above size {self.size}")
         return self
 
     @model_validator(mode="after")

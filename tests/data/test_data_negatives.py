@@ -127,6 +127,9 @@ def test_tasks_without_grades_show_the_best_ranked_as_hard() -> None:
         ({"name": "groups", "negatives": "hard"}, "belong to sampler pool"),
         ({"name": "window", "skip_top": 1}, "belong to sampler pool"),
         ({"name": "window", "strata": [[1, 2, 1]]}, "samplers pool and groups"),
+        ({"least_size": 6, "size": 5}, "least_size 6 is above size 5"),
+        ({"name": "rollout", "least_size": 2}, "does not go with sampler rollout or strata"),
+        ({"least_size": 2, "strata": [[1, 2, 1]]}, "does not go with sampler rollout or strata"),
         ({"negatives": "mined"}, "need one another"),
         (
             {"negatives": "mined", "refresh": 2, "least_ndcg": 0.1},

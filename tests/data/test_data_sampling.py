@@ -56,6 +56,21 @@ def test_first_stage_ranks_and_scores_stay_those_of_the_task() -> None:
     assert [c.rank for c in view.candidates] == sorted(c.rank for c in view.candidates)
 
 
+@pytest.mark.parametrize("name", ["pool", "groups", "window"])
+def test_draws_have_random_sizes_within_their_range(name: str) -> None:
+    relevant = {f"d{i}": 1 for i in range(2, 13, 3)}
+    spec = SamplerSpec.model_validate(
+        {"name": name, "least_size": 5, "size": 8, "per_query": 60, "shuffle": False}
+    )
+    views, report = sample_views(task(relevant), spec, seed=3)
+    assert report.views == 60
+    sizes = Counter(len(v.docids) for v in views)
+    assert set(sizes) == {5, 6, 7, 8} and max(sizes.values()) < 30
+    assert views == sample_views(task(relevant), spec, seed=3)[0]
+    few, _ = sample_views(task(relevant, count=6), spec, seed=3)
+    assert {len(v.docids) for v in few} == {5, 6}
+
+
 def test_a_window_is_consecutive_in_first_stage_order() -> None:
     spec = SamplerSpec(name="window", size=4, per_query=30, shuffle=False)
     views, _ = sample_views(task({f"d{i}": 1 for i in range(2, 13, 2)}), spec, seed=0)

@@ -51,7 +51,7 @@ class LabelReading:
     Attributes:
         logprobs: log-probability of each label under the whole vocabulary.
         begins: whether the likeliest next token is the beginning of a label.
-        tokens: tokens that the pass computed for the question.
+        tokens: tokens of the question: its prompt, and what its labels need behind it.
         seconds: its share of the pass.
     """
 
@@ -88,14 +88,9 @@ class _Trie:
                 self.nodes.setdefault(path, len(self.nodes))
 
     @property
-    def segments(self) -> list[list[int]]:
-        """What is read behind the stem's tokens but the last, one row a node."""
-        return [[self.stem[-1], *path] for path in self.nodes]
-
-    @property
     def tokens(self) -> int:
-        """Tokens that a pass computes."""
-        return len(self.stem) - 1 + sum(map(len, self.segments))
+        """Tokens that a pass computes for the question alone."""
+        return len(self.stem) - 1 + sum(1 + len(path) for path in self.nodes)
 
     def logprobs(self, rows: torch.Tensor) -> list[float]:
         """Log-probability of each label from (nodes, V) log-probabilities of the next token."""
@@ -110,10 +105,44 @@ class _Trie:
         return found
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bundle:
+    """Questions that begin alike; the first ``shared`` tokens of their stems are read once."""
+
+    tries: tuple[_Trie, ...]
+    shared: int
+
+    @classmethod
+    def of(cls, trie: _Trie) -> _Bundle:
+        return cls(tries=(trie,), shared=len(trie.stem) - 1)
+
+    @property
+    def segments(self) -> list[list[int]]:
+        """What is read behind the shared tokens, one row a node of every question."""
+        return [[*t.stem[self.shared :], *path] for t in self.tries for path in t.nodes]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that a pass computes."""
+        rests = ((len(t.stem) - self.shared, t.nodes) for t in self.tries)
+        return self.shared + sum(rest + len(path) for rest, nodes in rests for path in nodes)
+
+    def joined(self, trie: _Trie) -> _Bundle | None:
+        """With one question more; None where its tokens are fewer in a group of their own."""
+        pairs = zip(self.tries[0].stem[: self.shared], trie.stem[:-1], strict=False)
+        alike = next((i for i, (a, b) in enumerate(pairs) if a != b), None)
+        shared = min(self.shared, len(trie.stem) - 1) if alike is None else alike
+        grown = replace(self, tries=(*self.tries, trie), shared=shared)
+        return grown if shared and grown.tokens < self.tokens + trie.tokens else None
+
+
 def ask_labels(
     loaded: Loaded, questions: Sequence[Question], *, batch_tokens: int = BATCH_TOKENS
 ) -> list[LabelReading]:
     """Read the labels of questions in packed passes, each prompt once.
+
+    What consecutive prompts have in common, up to the first token in which they differ, is computed
+    once: the question, where each document has a prompt of its own.
 
     Args:
         loaded: a model whose attention is plainly causal.
@@ -140,9 +169,11 @@ def ask_labels(
         ) from error
     readings: list[LabelReading] = []
     with torch.no_grad(), evaluating(model), autocast_context(loaded):
-        for tries in _batches([_trie(tokens, q) for q in questions], batch_tokens):
+        for bundles in _batches([_trie(tokens, q) for q in questions], batch_tokens):
             started = time.perf_counter()
-            batch = pack([(t.stem[:-1], t.segments) for t in tries]).to(model.device)
+            tries = [trie for bundle in bundles for trie in bundle.tries]
+            groups = [(b.tries[0].stem[: b.shared], b.segments) for b in bundles]
+            batch = pack(groups).to(model.device)
             rows = slot_logits(model, batch, attention).log_softmax(-1).cpu()
             rate = (time.perf_counter() - started) / sum(t.tokens for t in tries)
             parts = rows.split([len(t.nodes) for t in tries])
@@ -179,14 +210,19 @@ def _trie(tokens: ChatTokens, question: Question) -> _Trie:
     return _Trie(stem=rows[0][:shared], paths=paths, first=frozenset(begins))
 
 
-def _batches(tries: Sequence[_Trie], batch_tokens: int) -> Iterator[list[_Trie]]:
-    """Consecutive questions, as many as fit ``batch_tokens``."""
-    held: list[_Trie] = []
+def _batches(tries: Sequence[_Trie], batch_tokens: int) -> Iterator[list[_Bundle]]:
+    """Consecutive questions, as many as fit ``batch_tokens``, in bundles that begin alike."""
+    held: list[_Bundle] = []
     for trie in tries:
-        if held and sum(t.tokens for t in held) + trie.tokens > batch_tokens:
+        grown = held[-1].joined(trie) if held else None
+        added = trie.tokens if grown is None else grown.tokens - held[-1].tokens
+        if held and sum(b.tokens for b in held) + added > batch_tokens:
             yield held
-            held = []
-        held.append(trie)
+            held, grown = [], None
+        if grown is None:
+            held.append(_Bundle.of(trie))
+        else:
+            held[-1] = grown
     if held:
         yield held
 

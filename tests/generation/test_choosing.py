@@ -70,6 +70,37 @@ def test_ragged_batches_give_what_teacher_forcing_gives(loaded, batch_tokens):
             assert found == pytest.approx(forced(loaded, fmt.render(shown), "", text), abs=1e-4)
 
 
+@pytest.mark.parametrize(("most", "batch_tokens"), [(3, 1), (3, 400), (3, 4000), (10, 4000)])
+def test_what_prompts_begin_with_is_read_once(loaded, monkeypatch, most, batch_tokens):
+    from rank_rl.generation import choosing
+    from rank_rl.models.tokens import ChatTokens
+
+    fmt, tokens, computed = make("pointwise", max=most), ChatTokens(loaded.tokenizer), []
+    pack = choosing.pack
+
+    def counting(groups):
+        computed.append(sum(len(p) + sum(map(len, segments)) for p, segments in groups))
+        return pack(groups)
+
+    monkeypatch.setattr(choosing, "pack", counting)
+    # Twice the same prompt, one that begins otherwise in between, and one that goes on differently.
+    shown = [*view(4).candidates, *view(1).candidates]
+    query = Query(qid="q", text="who is the father?")
+    views = [numbered(query, [c]) for c in shown]
+    views.insert(2, view(1, "where is the very deep lake of the old town?"))
+    readings = read(loaded, fmt, views, batch_tokens=batch_tokens)
+    for one, reading in zip(views, readings, strict=True):
+        assert reading.tokens >= tokens.count_prompt(fmt.render(one))
+        for text in ("0", str(most)):
+            expected = forced(loaded, fmt.render(one), "", text)
+            assert reading.logprobs[text] == pytest.approx(expected, abs=1e-4)
+    held = sum(reading.tokens for reading in readings)
+    if (most, batch_tokens) == (3, 4000):
+        assert sum(computed) < 0.8 * held
+    else:  # nothing fits together, or the rest would be read twice, for the labels 1 and 10
+        assert sum(computed) <= held
+
+
 def test_labels_that_differ_in_one_token_take_one_node(loaded):
     from rank_rl.models.tokens import ChatTokens
 

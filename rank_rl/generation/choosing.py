@@ -129,9 +129,7 @@ class _Bundle:
 
     def joined(self, trie: _Trie) -> _Bundle | None:
         """With one question more; None where its tokens are fewer in a group of their own."""
-        pairs = zip(self.tries[0].stem[: self.shared], trie.stem[:-1], strict=False)
-        alike = next((i for i, (a, b) in enumerate(pairs) if a != b), None)
-        shared = min(self.shared, len(trie.stem) - 1) if alike is None else alike
+        shared = _alike(self.tries[0].stem[: self.shared], trie.stem[:-1])
         grown = replace(self, tries=(*self.tries, trie), shared=shared)
         return grown if shared and grown.tokens < self.tokens + trie.tokens else None
 
@@ -201,13 +199,17 @@ def _trie(tokens: ChatTokens, question: Question) -> _Trie:
     """
     starts = [question.lead, *(question.lead + choice for choice in question.choices)]
     rows = tokens.encode_prompts([replace(question.prompt, prefill=start) for start in starts])
-    first, last = min(rows), max(rows)
-    limit = min(map(len, rows))
-    shared = next((i for i in range(limit) if first[i] != last[i]), limit)
+    shared = _alike(min(rows), max(rows))
     shared = min(shared, len(rows[0]), *(len(row) - 1 for row in rows[1:]))
     paths = tuple(tuple(row[shared:]) for row in rows[1:])
     begins = {path[0] for path in paths} | set(rows[0][shared : shared + 1])
     return _Trie(stem=rows[0][:shared], paths=paths, first=frozenset(begins))
+
+
+def _alike(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    pairs = zip(first, second, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
 
 
 def _batches(tries: Sequence[_Trie], batch_tokens: int) -> Iterator[list[_Bundle]]:

@@ -7,9 +7,10 @@ Every row is a strategy with a format and a readout; `--rows` chooses them by th
 their names. Rows without a format of their own are asked in the checkpoint's (or `--format`'s); the
 others use a format the checkpoint may not have been trained with. All rows rank the same test
 queries by the code of ``rank-rl bench``, whose finished rows are kept, so that a killed run goes
-on. Writes results/strategies.json (a result of the benchmark with the rows as they were asked), and
-from it docs/strategies.md and docs/strategies.svg: nDCG@10 with its interval against calls, tokens
-and seconds a query. `--render` writes only the latter two again.
+on. Writes results/strategies.json (a result of the benchmark with the rows as they were asked), or
+with `--name slots` results/strategies_slots.json, so that several checkpoints stand beside each
+other. From all of them it writes docs/strategies.md and a plot each: nDCG@10 with its interval
+against calls, tokens and seconds a query. `--render` writes only page and plots again.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from rank_rl.specs import FormatSpec, RecipeSpec, StrategySpec
 
 ROOT = Path(__file__).parent.parent
 METRIC = "ndcg@10"
+ALT = "nDCG@10 against calls, tokens and seconds a query"
 SCORING = (
     "slots",
     "scores",
@@ -39,13 +41,13 @@ SCORING = (
 )  # formats that by_score can compare across views
 HEAD = """# What each strategy costs and gives
 
-Written by `benchmarks/strategies.py` from `results/strategies.json`. Everything is measured in one
-run; calls, tokens, seconds and depth (rounds that wait for one another) are means a query. Seconds
-are those of this machine, where calls of several queries share a batch. Rows whose format is not
-the checkpoint's ask it for something that it was not trained to answer.
-
-![nDCG@10 against calls, tokens and seconds a query](strategies.svg)
-
+Written by `benchmarks/strategies.py` from `results/strategies*.json`, one table a checkpoint. All
+rows of a table are measured in one run; calls, tokens, seconds and depth (rounds that wait for one
+another) are means a query. Seconds are those of the machine named below the table, where calls of
+several queries share a batch. Rows whose format is not the checkpoint's ask it for something that
+it was not trained to answer: their costs are those of such a readout, their value says nothing
+about it; what could not be read keeps first-stage order. Where intervals overlap, as they do with
+few queries, a table tells what strategies cost rather than which one is best.
 """
 
 
@@ -114,9 +116,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "strategies")
     parser.add_argument("--results", type=Path, default=ROOT / "results")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
-    parser.add_argument("--render", action="store_true", help="only table and plot, from results")
+    parser.add_argument("--name", help="of this checkpoint's table: results/strategies_NAME.json")
+    parser.add_argument("--render", action="store_true", help="only page and plots, from results")
     args = parser.parse_args(arguments)
-    file = args.results / "strategies.json"
+    file = args.results / f"strategies{'_' + args.name if args.name else ''}.json"
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("rank_rl").setLevel(logging.INFO)
     try:
@@ -126,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             result = measure(args)
             args.results.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(result, ensure_ascii=False) + "\n", encoding="utf-8")
-        render(json.loads(file.read_text(encoding="utf-8")), args.docs)
+        render(args.results, args.docs)
     except RankRLError as error:
         raise SystemExit(f"error: {error}") from error
 
@@ -249,11 +252,22 @@ def source(name: str) -> dict[str, Any]:
     return {"source": "bundled", "path": name, "first_stage": {"name": "bm25", "pool": True}}
 
 
-def render(result: Mapping[str, Any], docs: Path) -> None:
-    """Write the page and the plot."""
+def render(results: Path, docs: Path) -> None:
+    """Write the page, with a table and a plot for each result in the folder."""
     docs.mkdir(parents=True, exist_ok=True)
-    (docs / "strategies.md").write_text(HEAD + table(result), encoding="utf-8")
-    plot(result, docs / "strategies.svg")
+    page = HEAD
+    for file in sorted(results.glob("strategies*.json")):
+        result = json.loads(file.read_text(encoding="utf-8"))
+        page += f"\n## {title(result)}\n\n![{ALT}]({file.stem}.svg)\n\n{table(result)}"
+        plot(result, docs / f"{file.stem}.svg")
+    (docs / "strategies.md").write_text(page, encoding="utf-8")
+
+
+def title(result: Mapping[str, Any]) -> str:
+    """Format and readout of the first row that keeps the checkpoint's, or of the first asked."""
+    shown = [s for s in result["systems"] if s["setting"]]
+    own = [s for s in shown if result["asked"][s["name"]]["own_format"]]
+    return f"Format {how((own or shown)[0])}"
 
 
 def table(result: Mapping[str, Any]) -> str:

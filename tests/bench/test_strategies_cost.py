@@ -69,6 +69,29 @@ def test_rows_are_measured_and_shown(
     benchmark.main(["--render", *arguments[-4:]])
     assert (tmp_path / "docs" / "strategies.md").read_text() == page
 
+    other = {**result, "seed": 8}  # another checkpoint's result has a section of its own
+    (tmp_path / "results" / "strategies_other.json").write_text(json.dumps(other))
+    benchmark.main(["--render", *arguments[-4:]])
+    both = (tmp_path / "docs" / "strategies.md").read_text()
+    assert both.startswith(page) and both.count("seed 8,") == 1
+    assert "](strategies_other.svg)" in both and (tmp_path / "docs/strategies_other.svg").is_file()
+
+
+def test_a_name_gives_a_result_of_its_own(
+    benchmark: ModuleType, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    write_tasks(tmp_path / "tasks.jsonl", tests=3)
+    arguments = ["--model", str(tiny_model_dir), "--data", str(tmp_path / "tasks.jsonl")]
+    arguments += ["--queries", "2", "--size", "2", "--rows", "by_score", "--name", "slots"]
+    arguments += ["--format", "{name: slots, doc_tokens: 16}"]
+    for name in ("output", "results", "docs"):
+        arguments += [f"--{name}", str(tmp_path / name)]
+    benchmark.main(arguments)
+    assert [f.name for f in (tmp_path / "results").iterdir()] == ["strategies_slots.json"]
+    page = (tmp_path / "docs" / "strategies.md").read_text()
+    assert "\n## Format `slots/" in page and "](strategies_slots.svg)" in page
+
 
 def test_what_is_not_there_stops_the_run(benchmark: ModuleType) -> None:
     fmt = FormatSpec(name="permutation")

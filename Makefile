@@ -20,7 +20,7 @@ venv: $(VENV)/.installed ## make a virtual environment in .venv and install rank
 
 dev: $(VENV)/.installed-dev ## the same with what tests and checks need
 
-quickstart: venv ## train, rerank and benchmark the embedded example on this machine (15 minutes)
+quickstart: venv ## train, rerank and benchmark the embedded example on this machine (15 to 40 minutes)
 	$(BIN)/rank-rl run $(RECIPE)
 
 test: dev ## run the tests (offline)

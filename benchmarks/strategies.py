@@ -46,8 +46,10 @@ rows of a table are measured in one run; calls, tokens, seconds and depth (round
 another) are means a query. Seconds are those of the machine named below the table, where calls of
 several queries share a batch. Rows whose format is not the checkpoint's ask it for something that
 it was not trained to answer: their costs are those of such a readout, their value says nothing
-about it; what could not be read keeps first-stage order. Where intervals overlap, as they do with
-few queries, a table tells what strategies cost rather than which one is best.
+about it; what could not be read keeps first-stage order. `pairs` asks only a share of all pairs, as
+its calls say: a path (tsp) would need to know which of two neighbours is better, and loses most by
+that. Where intervals overlap, as they do with few queries, a table tells what strategies cost rather
+than which one is best.
 """
 
 

@@ -48,8 +48,8 @@ several queries share a batch. Rows whose format is not the checkpoint's ask it 
 it was not trained to answer: their costs are those of such a readout, their value says nothing
 about it; what could not be read keeps first-stage order. `pairs` asks only a share of all pairs, as
 its calls say: a path (tsp) would need to know which of two neighbours is better, and loses most by
-that. Where intervals overlap, as they do with few queries, a table tells what strategies cost rather
-than which one is best.
+that. Where intervals overlap, as they do with few queries, a table tells what strategies cost
+rather than which one is best.
 """
 
 
@@ -307,8 +307,9 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = path.stem  # the same file from the same result
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     asked = [s for s in result["systems"] if s["costs"]]
     given = {s["name"]: s["metrics"][METRIC]["mean"] for s in result["systems"] if not s["costs"]}
@@ -327,13 +328,15 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
                           linestyle="none", label=system["name"], **style)  # fmt: skip
         axis.axhline(given["first stage"], color="grey", linestyle=":", label="first stage")
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         axis.xaxis.set_minor_formatter(NullFormatter())  # its labels would overlap
         axis.set_xlabel(title)
     axes[0].set_ylabel(METRIC)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="center right", fontsize=8)
     figure.tight_layout(rect=(0, 0, 0.84, 1))
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 
 

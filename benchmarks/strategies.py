@@ -47,9 +47,8 @@ another) are means a query. Seconds are those of the machine named below the tab
 several queries share a batch. Rows whose format is not the checkpoint's ask it for something that
 it was not trained to answer: their costs are those of such a readout, their value says nothing
 about it; what could not be read keeps first-stage order. `pairs` asks only a share of all pairs, as
-its calls say: a path (tsp) would need to know which of two neighbours is better, and loses most by
-that. Where intervals overlap, as they do with few queries, a table tells what strategies cost
-rather than which one is best.
+its calls say. Where intervals overlap, as they do with few queries, a table tells what strategies
+cost rather than which one is best.
 """
 
 
@@ -115,13 +114,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--max-new-tokens", type=int, help="of an answer; else the checkpoint's")
     parser.add_argument("--rows", nargs="+", help="beginnings of names of rows; all by default")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "strategies")
+    parser.add_argument("--output", type=Path, help="default: outputs/strategies, with the name")
     parser.add_argument("--results", type=Path, default=ROOT / "results")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
     parser.add_argument("--name", help="of this checkpoint's table: results/strategies_NAME.json")
     parser.add_argument("--render", action="store_true", help="only page and plots, from results")
     args = parser.parse_args(arguments)
-    file = args.results / f"strategies{'_' + args.name if args.name else ''}.json"
+    name = f"strategies_{args.name}" if args.name else "strategies"
+    args.output = args.output or ROOT / "outputs" / name  # rows that are done are kept there
+    file = args.results / f"{name}.json"
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("rank_rl").setLevel(logging.INFO)
     try:

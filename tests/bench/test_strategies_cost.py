@@ -29,18 +29,24 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
+def common(model: Path, folder: Path) -> list[str]:
+    """Arguments of a run over two questions, two documents a prompt, written to ``folder``."""
+    pytest.importorskip("matplotlib")
+    write_tasks(folder / "tasks.jsonl", tests=3)
+    arguments = ["--model", str(model), "--data", str(folder / "tasks.jsonl")]
+    arguments += ["--queries", "2", "--size", "2"]
+    for name in ("output", "results", "docs"):
+        arguments += [f"--{name}", str(folder / name)]
+    return arguments
+
+
 def test_rows_are_measured_and_shown(
     benchmark: ModuleType, tiny_model_dir: Path, tmp_path: Path
 ) -> None:
-    pytest.importorskip("matplotlib")
-    write_tasks(tmp_path / "tasks.jsonl", tests=3)
-    arguments = ["--model", str(tiny_model_dir), "--data", str(tmp_path / "tasks.jsonl")]
-    arguments += ["--queries", "2", "--size", "2", "--max-new-tokens", "5"]
-    arguments += ["--per-document", "2"]
+    written = common(tiny_model_dir, tmp_path)
+    arguments = [*written, "--max-new-tokens", "5", "--per-document", "2"]
     arguments += ["--format", "{name: permutation, doc_tokens: 16}"]
     arguments += ["--rows", "single", "sliding", "groups", "pairs, wins"]
-    for name in ("output", "results", "docs"):
-        arguments += [f"--{name}", str(tmp_path / name)]
     benchmark.main(arguments)
 
     result = json.loads((tmp_path / "results" / "strategies.json").read_text())
@@ -66,12 +72,12 @@ def test_rows_are_measured_and_shown(
     assert drawn.count("<svg") == 1 and "</svg>" in drawn
 
     (tmp_path / "docs" / "strategies.md").unlink()
-    benchmark.main(["--render", *arguments[-4:]])
+    benchmark.main(["--render", *written[-4:]])
     assert (tmp_path / "docs" / "strategies.md").read_text() == page
 
     other = {**result, "seed": 8}  # another checkpoint's result has a section of its own
     (tmp_path / "results" / "strategies_other.json").write_text(json.dumps(other))
-    benchmark.main(["--render", *arguments[-4:]])
+    benchmark.main(["--render", *written[-4:]])
     both = (tmp_path / "docs" / "strategies.md").read_text()
     assert both.startswith(page) and both.count("seed 8,") == 1
     assert "](strategies_other.svg)" in both and (tmp_path / "docs/strategies_other.svg").is_file()
@@ -80,14 +86,9 @@ def test_rows_are_measured_and_shown(
 def test_a_name_gives_a_result_of_its_own(
     benchmark: ModuleType, tiny_model_dir: Path, tmp_path: Path
 ) -> None:
-    pytest.importorskip("matplotlib")
-    write_tasks(tmp_path / "tasks.jsonl", tests=3)
-    arguments = ["--model", str(tiny_model_dir), "--data", str(tmp_path / "tasks.jsonl")]
-    arguments += ["--queries", "2", "--size", "2", "--rows", "by_score", "--name", "slots"]
+    arguments = ["--rows", "by_score", "--name", "slots"]
     arguments += ["--format", "{name: slots, doc_tokens: 16}"]
-    for name in ("output", "results", "docs"):
-        arguments += [f"--{name}", str(tmp_path / name)]
-    benchmark.main(arguments)
+    benchmark.main([*common(tiny_model_dir, tmp_path), *arguments])
     assert [f.name for f in (tmp_path / "results").iterdir()] == ["strategies_slots.json"]
     page = (tmp_path / "docs" / "strategies.md").read_text()
     assert "\n## Format `slots/" in page and "](strategies_slots.svg)" in page

@@ -7,9 +7,7 @@ order, and unreadable answers are counted.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -18,75 +16,31 @@ from rank_rl.data.first_stage import reorder
 from rank_rl.data.given import Document, FirstStage, candidate, check_first_stage
 from rank_rl.formats import base
 from rank_rl.formats.base import Format
-from rank_rl.formats.budget import CutReport
+from rank_rl.formats.budget import CutReport, TokenCounter
 from rank_rl.generation import Generator
-from rank_rl.generation.asking import Asked, SlotAsker, make_asker
-from rank_rl.generation.local import LocalGenerator
+from rank_rl.generation.asking import Asked, Asker, SlotAsker, make_asker
 from rank_rl.generation.readout import readout_for
 from rank_rl.generation.reasoning import check_reasoning
+from rank_rl.generation.results import (
+    Note,
+    Progress,
+    RankResult,
+    TaskResult,
+    about,
+    explained,
+    listed,
+    task_result,
+)
 from rank_rl.hub.contract import PromptContract
 from rank_rl.models import loading
 from rank_rl.models.scorers.loading import load_for
 from rank_rl.models.sources import locate
-from rank_rl.records import Candidate, Completion, Exchange, Query, Ranking, RankingTask
+from rank_rl.records import Candidate, Query, RankingTask
 from rank_rl.specs import FirstStageSpec, FormatSpec, ModelSpec, StrategySpec
 from rank_rl.strategies import Strategy, drive
 from rank_rl.strategies.fit import check_fit
 
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RankResult:
-    """One document of a ranking; ``rank`` counts from 1, ``reasoning`` may be empty."""
-
-    docid: str
-    rank: int
-    score: float
-    text: str
-    reasoning: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
-    """An explanation of one document: the completion behind it and what was wrong with it."""
-
-    docid: str
-    text: str
-    completion: Completion
-    issues: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskResult:
-    """A ranked task and what it cost.
-
-    Attributes:
-        ranking: the total order.
-        exchanges: every question asked, with its answer.
-        calls, depth: views asked, and rounds that had to wait for one another.
-        prompt_tokens, completion_tokens, seconds: cost, explanations included.
-        statuses: parse statuses over answers (text) or slots.
-        notes: explanations written on request, by docid.
-    """
-
-    ranking: Ranking
-    exchanges: tuple[Exchange, ...]
-    calls: int
-    depth: int
-    prompt_tokens: int
-    completion_tokens: int
-    seconds: float
-    statuses: Mapping[str, int]
-    notes: Mapping[str, Note] = field(default_factory=dict)
-
-    def reasoning(self, docid: str) -> str:
-        """What the model wrote about a document: its note, else the reasoning of its list."""
-        if docid in self.notes:
-            return self.notes[docid].text
-        shown = [e for e in self.exchanges if docid in e.view.docids]
-        own = [e.outcome.notes[docid] for e in shown if e.outcome.notes.get(docid)]
-        return own[-1] if own else about(shown[-1], docid) if shown else ""
+__all__ = ["Note", "RankResult", "Reading", "Reranker", "TaskResult", "about", "listed"]
 
 
 class Reading(TypedDict, total=False):
@@ -97,19 +51,20 @@ class Reading(TypedDict, total=False):
 
 
 class Reranker:
-    """Ranks documents for a query with a trained model.
+    """Ranks documents for a query with a trained model, or with one behind a server.
 
     Example:
         >>> reranker = Reranker.from_pretrained("outputs/quickstart/grpo/final")
         >>> reranker.rank("who wrote Faust?", ["Goethe wrote Faust.", "Paris is in France."])
 
     Args:
-        loaded: model and tokenizer.
         fmt: what the prompt shows and how answers are read.
+        loaded: model and tokenizer; None where ``asker`` needs none.
         strategy: which views are asked; None is single for text and by_score otherwise.
         max_new_tokens: most tokens of a generated answer or explanation.
         generator: what writes text; None is the loaded model, decoding greedily. As many views
             are asked together as it answers at once.
+        asker: what answers views; None is what the format and the readout ask for.
         readout: what counts as a document's score: ``score`` (label logits of slots, label
             log-probabilities of formats that choose among labels), ``expected`` (expected label
             value, or written scores by their expectation under the model's probabilities),
@@ -126,11 +81,12 @@ class Reranker:
     def __init__(
         self,
         *,
-        loaded: loading.Loaded,
         fmt: Format,
+        loaded: loading.Loaded | None = None,
         strategy: Strategy | StrategySpec | None = None,
         max_new_tokens: int = 256,
         generator: Generator | None = None,
+        asker: Asker | None = None,
         **reading: Unpack[Reading],
     ) -> None:
         self.loaded, self.fmt = loaded, fmt
@@ -144,8 +100,18 @@ class Reranker:
             strategy = StrategySpec(name="single" if formats.kind(fmt) == "text" else "by_score")
         made = strategies.make(strategy) if isinstance(strategy, StrategySpec) else strategy
         self.strategy: Strategy = made
-        self.generator = generator or LocalGenerator(loaded, max_new_tokens=max_new_tokens)
-        self.asker = make_asker(loaded, fmt, self.generator, self.readout, self.reasoning)
+        self.generator = generator
+        if loaded is not None and generator is None:
+            from rank_rl.generation.local import LocalGenerator
+
+            self.generator = LocalGenerator(loaded, max_new_tokens=max_new_tokens)
+        self.asker: Asker
+        if asker is not None:
+            self.asker = asker
+        elif loaded is not None and self.generator is not None:
+            self.asker = make_asker(loaded, fmt, self.generator, self.readout, self.reasoning)
+        else:
+            raise TypeError("a model (loaded), or what answers in its place (asker)")
         self._fits = 0  # so many candidates the strategy is known to rank
 
     @classmethod
@@ -175,10 +141,7 @@ class Reranker:
             RecipeError: the format cannot be read out as asked for.
         """
         spec = ModelSpec(name=str(name), revision=revision)
-        if isinstance(format, Mapping):
-            format = FormatSpec.model_validate(format)
-        if isinstance(strategy, Mapping):
-            strategy = StrategySpec.model_validate(strategy)
+        format, strategy = _specs(format, strategy)
         if format is not None:
             fmt = formats.make(format)
             loaded = load_for(fmt, spec, device=device)
@@ -193,6 +156,73 @@ class Reranker:
             overrides["readout"] = contract.readout
         overrides.setdefault("reasoning", contract.reasoning)
         return cls(loaded=loaded, fmt=fmt, strategy=strategy or contract.strategy, **overrides)
+
+    @classmethod
+    def from_endpoint(
+        cls,
+        model: str,
+        *,
+        format: FormatSpec | Mapping[str, Any],
+        strategy: StrategySpec | Mapping[str, Any] | None = None,
+        answers: str | Path | None = None,
+        tokens: TokenCounter | None = None,
+        **settings: Any,
+    ) -> Reranker:
+        """Rank with a model behind a server that speaks OpenAI's chat completions.
+
+        Args:
+            model: its name on the server.
+            format: a text format; it tells the model what to answer.
+            strategy: which views are asked; None is single.
+            answers: a file (JSONL) that keeps answers, so that nothing is asked twice.
+            tokens: what counts the document budget; None is a guess, see ``counting.Rough``.
+            settings: ``base_url``, ``concurrency``, ``retries`` and whatever else
+                ``EndpointSettings`` has; ``max_new_tokens``, ``temperature`` and ``top_p``;
+                ``readout``: decoded, or score where the server tells log-probabilities;
+                ``reasoning``: skip only with ``continue_prefill``.
+
+        Raises:
+            RecipeError: a setting is wrong, the key is missing, or the server cannot be asked so.
+        """
+        from rank_rl.generation.remote import remote_asker, remote_generator
+
+        spec, which = _specs(format, strategy)
+        fmt = formats.make(spec)
+        reading: Any = {k: settings.pop(k) for k in Reading.__annotations__ if k in settings}
+        generator = remote_generator(model, answers=answers, **settings)
+        asker = remote_asker(fmt, generator, tokens=tokens, **reading)
+        return cls(fmt=fmt, strategy=which, generator=asker.generator, asker=asker, **reading)
+
+    @classmethod
+    def from_cross_encoder(
+        cls,
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        device: str = "auto",
+        **settings: Any,
+    ) -> Reranker:
+        """Rank with a cross-encoder that sentence-transformers loads; each document is a question.
+
+        Args:
+            name: folder, Hub id, or ``pip:<package>``.
+            revision: Hub revision.
+            device: a torch device or auto.
+            settings: those of ``models.cross_encoders.CrossEncoderSettings``.
+
+        Raises:
+            ModelError: the model cannot be found or used.
+            RecipeError: sentence-transformers is not installed, or a setting is wrong.
+        """
+        from rank_rl.models import cross_encoders
+
+        chosen = cross_encoders.CrossEncoderSettings(**settings)
+        model = cross_encoders.load_cross_encoder(
+            str(name), chosen, revision=revision, device=device
+        )
+        asker = cross_encoders.CrossEncoderAsker(model)
+        alone = StrategySpec(name="by_score", params={"size": 1})
+        return cls(fmt=asker.fmt, strategy=alone, asker=asker)
 
     @property
     def cuts(self) -> CutReport:
@@ -284,17 +314,16 @@ class Reranker:
             asked.update((id(a.outcome), a) for a in answers)
             return [a.outcome for a in answers]
 
-        results = drive.run(
-            tasks, self.strategy, answer, batch_size=self.generator.batch_size, progress=progress
-        )
+        size = getattr(self.asker, "batch_size", None) or getattr(self.generator, "batch_size", 1)
+        results = drive.run(tasks, self.strategy, answer, batch_size=size, progress=progress)
         found = [
-            _task_result(result, [asked[id(outcome)] for _, outcome in result.outcomes])
+            task_result(result, [asked[id(outcome)] for _, outcome in result.outcomes])
             for result in results
         ]
         notes = explain and self.fmt.mode == "reason" and self.reasoning == "write"
-        if notes and isinstance(self.asker, SlotAsker):
+        if notes and isinstance(self.asker, SlotAsker) and self.generator is not None:
             by_task = [[asked[id(o)] for _, o in result.outcomes] for result in results]
-            return _explained(self.asker, self.generator, found, by_task, explain, progress)
+            return explained(self.asker, self.generator, found, by_task, explain, progress)
         return found
 
 
@@ -309,86 +338,10 @@ def _fitted(tasks: Sequence[RankingTask], reranker: Reranker, known: int) -> int
     return max(most, known)
 
 
-def listed(task: RankingTask, result: TaskResult, top_k: int | None = None) -> list[RankResult]:
-    """The first documents of a ranking one by one; all of them when ``top_k`` is None."""
-    texts = {c.docid: c.text for c in task.candidates}
-    scores = result.ranking.scores or result.ranking.run_scores()
-    return [
-        RankResult(
-            docid=docid,
-            rank=i + 1,
-            score=scores[i],
-            text=texts[docid],
-            reasoning=result.reasoning(docid),
-        )
-        for i, docid in enumerate(result.ranking.docids[:top_k])
-    ]
-
-
-def about(exchange: Exchange, docid: str) -> str:
-    """The lines of a list's reasoning that name a document's label, else all of it."""
-    label = f"[{exchange.view.label(docid)}]"
-    lines = [s for s in exchange.outcome.reasoning.splitlines() if label in s]
-    return "\n".join(lines) or exchange.outcome.reasoning
-
-
-def _task_result(result: drive.Result, asked: Sequence[Asked]) -> TaskResult:
-    statuses = Counter({"ok": 0, "repaired": 0, "failed": 0})
-    for a in asked:
-        statuses.update(a.statuses)
-    completions = [a.exchange.completion for a in asked]
-    return TaskResult(
-        ranking=result.ranking,
-        exchanges=tuple(a.exchange for a in asked),
-        calls=result.calls,
-        depth=result.depth,
-        prompt_tokens=sum(c.prompt_tokens for c in completions),
-        completion_tokens=sum(c.completion_tokens for c in completions),
-        seconds=sum(c.seconds for c in completions),
-        statuses=dict(statuses),
-    )
-
-
-def _with_notes(result: TaskResult, notes: dict[str, Note]) -> TaskResult:
-    written = [n.completion for n in notes.values()]
-    return replace(
-        result,
-        notes=notes,
-        prompt_tokens=result.prompt_tokens + sum(c.prompt_tokens for c in written),
-        completion_tokens=result.completion_tokens + sum(c.completion_tokens for c in written),
-        seconds=result.seconds + sum(c.seconds for c in written),
-    )
-
-
-def _explained(
-    asker: SlotAsker,
-    generator: Generator,
-    results: list[TaskResult],
-    asked: list[list[Asked]],
-    k: int,
-    progress: Progress | None,
-) -> list[TaskResult]:
-    """Write notes for the top ``k`` documents of every result, in one batched generation."""
-    jobs = [
-        (i, docid, a)
-        for i, result in enumerate(results)
-        for docid in result.ranking.docids[:k]
-        for a in [a for a in asked[i] if docid in a.exchange.view.docids][-1:]
-    ]
-    prompts = [asker.explain_prompt(a, docid) for _, docid, a in jobs]
-    done = sum(result.calls for result in results)
-    total = done + len(prompts)
-
-    def report(finished: int) -> None:
-        nonlocal done
-        done += finished
-        if progress is not None:
-            progress(done, total)
-
-    completions = generator.generate(prompts, progress=report)
-    notes: list[dict[str, Note]] = [{} for _ in results]
-    for (i, docid, _), prompt, completion in zip(jobs, prompts, completions, strict=True):
-        label = prompt.prefill.removeprefix(asker.fmt.lead)
-        _, text, issues = asker.fmt.parse_slot(label + completion.text)
-        notes[i][docid] = Note(docid=docid, text=text, completion=completion, issues=issues)
-    return [_with_notes(result, own) for result, own in zip(results, notes, strict=True)]
+def _specs(format: Any, strategy: Any) -> tuple[Any, Any]:
+    """Format and strategy as specs, where they were given as mappings."""
+    if isinstance(format, Mapping):
+        format = FormatSpec.model_validate(format)
+    if isinstance(strategy, Mapping):
+        strategy = StrategySpec.model_validate(strategy)
+    return format, strategy

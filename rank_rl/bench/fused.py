@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from rank_rl.bench.systems import Paths, SystemRun
 from rank_rl.data import trec
@@ -19,11 +18,12 @@ from rank_rl.strategies.fusion import fuse
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A row of the benchmark: its name, what it found, and the system that was asked for it."""
+    """A row of the benchmark: its name, the system that was asked, what it found, and its files."""
 
     name: str
     system: SystemSpec
     run: SystemRun
+    paths: Paths
 
 
 def fused_name(name: str, fusion: FusionSpec) -> str:
@@ -42,14 +42,14 @@ def row_names(bench: BenchSpec) -> list[str]:
 
 
 def entries(
-    system: SystemSpec, found: SystemRun, tasks: Sequence[RankingTask], out_dir: Path
+    system: SystemSpec, found: SystemRun, tasks: Sequence[RankingTask], paths: Paths
 ) -> list[Entry]:
     """A system's own row, and its fused one if it has a ``fusion``, whose run file is written.
 
     Raises:
         StorageError: the run file cannot be written.
     """
-    rows = [Entry(name=system.name, system=system, run=found)]
+    rows = [Entry(name=system.name, system=system, run=found, paths=paths)]
     if system.fusion is None:
         return rows
     name = fused_name(system.name, system.fusion)
@@ -59,6 +59,7 @@ def entries(
         )
         for task in tasks
     }
-    path = Paths.of(out_dir, name).run
-    trec.write_run(path, rankings.values(), f"rank_rl.{path.stem}")
-    return [*rows, Entry(name=name, system=system, run=replace(found, rankings=[rankings]))]
+    own = paths.beside(name)
+    trec.write_run(own.run, rankings.values(), f"rank_rl.{own.run.stem}")
+    run = replace(found, rankings=[rankings])
+    return [*rows, Entry(name=name, system=system, run=run, paths=own)]

@@ -7,7 +7,6 @@ measures nothing.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from typing import Any
 from rank_rl import data, formats
 from rank_rl.bench.progress import bar
 from rank_rl.bench.setting import Models, saved_format
-from rank_rl.bench.systems import Paths, SystemRun, check, compute
+from rank_rl.bench.systems import Job, Paths, SystemRun, check, compute
 from rank_rl.data import trec
 from rank_rl.data.files import lines
 from rank_rl.errors import DataError, RecipeError
@@ -65,8 +64,6 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     tasks = getattr(collection, spec.rank.split)
     if not tasks:
         raise DataError(f"no {spec.rank.split} queries", where=f"data source {spec.data.source!r}")
-    # What the benchmark ranks is called test; here it is another split.
-    asked = dataclasses.replace(collection, test=tasks)
     models = Models(spec)
     saved = saved_format(spec.model.name, models)
     system = teacher(spec, saved or spec.format, contract=saved is not None)
@@ -80,7 +77,8 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
         ) from error
     out_dir = Path(spec.run.output_dir)
     with bar(spec.rank.split) as progress:
-        found = compute(system, spec, asked, models, out_dir, progress)
+        job = Job(system=system, spec=spec, tasks=tasks, paths=Paths.of(out_dir, NAME))
+        found = compute(job, models, progress)
     path = out_dir / f"{spec.rank.split}.trec"
     said = _said(found, Paths.of(out_dir, NAME).exchanges)
     if not said:

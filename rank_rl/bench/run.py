@@ -1,9 +1,10 @@
 """``rank-rl bench``: every system of a recipe on the held-out queries, compared and written down.
 
 Contract: means are over all test queries that have a relevant document; a query that a system
-leaves out counts as zero. ``result.json`` holds everything a table needs, per query, so that no
-number is ever typed by hand, and no absolute path of this machine. Computing one system is
-``systems``, printing is ``tables``.
+leaves out counts as zero. Each system, collection and seed has a document, ``result.json`` is made
+of these alone and holds everything a table needs, per query, so that no number is ever typed by
+hand, and no absolute path of this machine. Computing one system is ``systems``, comparing is
+``merge``, printing is ``tables``.
 """
 
 from __future__ import annotations
@@ -12,26 +13,32 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import rank_rl
-from rank_rl import data
-from rank_rl.bench import stats, tables
+from rank_rl.bench import diagnosis, tables
+from rank_rl.bench.document import Document
 from rank_rl.bench.fused import Entry, entries, row_names
-from rank_rl.bench.measures import Judgements, PerQuery, check_metrics, measure
+from rank_rl.bench.measured import Measured, folder, measured
+from rank_rl.bench.measures import PerQuery, judged, measure
+from rank_rl.bench.merge import Plan, merge
+from rank_rl.bench.portable import portable
 from rank_rl.bench.progress import bar
+from rank_rl.bench.seeding import draws, jobs
 from rank_rl.bench.setting import Models
-from rank_rl.bench.systems import Paths, SystemRun, check, compute
-from rank_rl.data import Collection
+from rank_rl.bench.systems import Job, Paths, check, compute
 from rank_rl.data.files import write_lines
-from rank_rl.errors import DataError, RecipeError
+from rank_rl.data.tasks import write_tasks
+from rank_rl.errors import RecipeError
 from rank_rl.registry import nearest
-from rank_rl.specs import BenchSpec, RecipeSpec
+from rank_rl.specs import BenchSpec, RecipeSpec, SystemSpec
 
 log = logging.getLogger(__name__)
 RESULT = "result.json"
+RESULTS = "results.json"  # of several collections: where each one's result is, and the averages
+TASKS = "tasks.jsonl"
+REPORT = "report.html"
 
 
 def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,7 +50,8 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         A summary: the ``table`` (rows for printing), its ``legend``, ``steps``, and the paths of
-        ``result``, ``runs`` and ``exchanges``. Other processes than the first return nothing.
+        ``result``, ``runs``, ``exchanges`` and ``report``. Other processes than the first return
+        nothing.
 
     Raises:
         RankRLError: recipe, data, a model or the disk is wrong; finished systems are kept.
@@ -51,42 +59,20 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     if os.environ.get("RANK", "0") != "0":
         return {}
     bench = _check(spec)
-    out_dir = Path(spec.run.output_dir)
-    collection = data.load(spec.data, seed=spec.run.seed)
-    if not collection.test:
-        raise DataError("no test queries", where=f"data source {spec.data.source!r}")
-    judgements = Judgements.of(collection.test)
-    check_metrics(judgements, bench.metrics)
+    sets = measured(spec, bench)
     models = Models(spec)
-    for system in bench.systems:
-        check(system, spec, models, collection.test)
-    found: list[Entry] = []
-    values: dict[str, PerQuery] = {}
-    for system in bench.systems:
-        with bar(system.name) as progress:
-            done = compute(system, spec, collection, models, out_dir, progress)
-        for entry in entries(system, done, collection.test, out_dir):
-            found.append(entry)
-            values[entry.name] = _measure(entry.run, judgements, bench.metrics)
-            shown = ", ".join(f"{m} {_mean(v):.3f}" for m, v in values[entry.name].items())
-            log.info("%s: %s", entry.name, shown)
-    result = {
-        **_facts(spec, info, collection, judgements),
-        "systems": [_row(entry, values[entry.name], judgements, spec) for entry in found],
-        "comparisons": _comparisons(bench, values, spec.run.seed),
-        "steps": _steps(bench, values, spec.run.seed),
-        "per_query": values,
-    }
-    write_lines(out_dir / RESULT, [json.dumps(result, indent=1, ensure_ascii=False)])
-    return {
-        "table": tables.rows(result),
-        "legend": tables.legend(result),
-        "steps": tables.step_lines(result),
-        "queries": result["queries"],
-        "result": str(out_dir / RESULT),
-        "runs": str(out_dir / "runs"),
-        "exchanges": str(out_dir / "exchanges"),
-    }
+    for one in sets:
+        for system in bench.systems:
+            for job in jobs(system, spec, one):
+                check(job.system, job.spec, models, one.tasks)
+    for one in sets:
+        write_tasks(one.out_dir / TASKS, one.tasks)
+    documents: dict[str, list[Document]] = {one.name: [] for one in sets}
+    for system in bench.systems:  # a model that is loaded ranks all collections
+        for one in sets:
+            documents[one.name] += _documents(system, spec, one, models)
+    results = [_result(spec, info, bench, one, documents[one.name]) for one in sets]
+    return _summary(spec, bench, sets, results)
 
 
 def _check(spec: RecipeSpec) -> BenchSpec:
@@ -98,9 +84,13 @@ def _check(spec: RecipeSpec) -> BenchSpec:
     files = [Paths.of(Path(), name).record for name in names]
     if len(set(files)) != len(files):
         raise RecipeError("two systems share a name", where="bench.systems", expected="distinct")
+    folders = [folder(one.name) for one in bench.collections]
+    if len(set(folders)) != len(folders):
+        raise RecipeError("two share a folder", where="bench.collections", expected="other names")
     for key, asked in (
         ("bench.baselines", bench.baselines),
         ("bench.steps", [name for step in bench.steps for name in step]),
+        ("bench.teacher", [bench.teacher] if bench.teacher else []),
     ):
         for name in asked:
             if name not in names:
@@ -122,11 +112,76 @@ def _check(spec: RecipeSpec) -> BenchSpec:
     return bench
 
 
-def _measure(run: SystemRun, judgements: Judgements, metrics: Sequence[str]) -> PerQuery:
+def _documents(
+    system: SystemSpec, spec: RecipeSpec, one: Measured, models: Models
+) -> list[Document]:
+    """Measure a system on a collection with each of its seeds; its fused row follows it."""
+    found: dict[str, list[Document]] = {}
+    for job in jobs(system, spec, one):
+        with bar(system.name) as progress:
+            done = compute(job, models, progress)
+        for entry in entries(job.system, done, one.tasks, job.paths):
+            document = _document(entry, job, one, drawn=draws(system, spec))
+            document.write(entry.paths.document)
+            found.setdefault(entry.name, []).append(document)
+            means = ", ".join(f"{m} {_mean(v):.3f}" for m, v in document.per_query.items())
+            seed = f" (seed {document.seed})" if document.drawn else ""
+            log.info("%s, %s%s: %s", one.name, entry.name, seed, means)
+    return [document for rows in found.values() for document in rows]
+
+
+def _document(entry: Entry, job: Job, one: Measured, *, drawn: bool) -> Document:
+    run, fused = entry.run, entry.name != entry.system.name
+    fusion = entry.system.fusion if fused else None
+    exchanges = job.paths.exchanges if run.model else None
+    asked = [] if fused or exchanges is None else diagnosis.records(exchanges)
+    return Document(
+        key=run.key,
+        system=entry.name,
+        kind=entry.system.kind,
+        seed=job.spec.run.seed,
+        drawn=drawn,
+        collection=one.facts,
+        model=portable(run.model),
+        setting=run.setting,
+        fusion=fusion.model_dump() if fusion else None,
+        per_query=_measure(entry, one),
+        missing_queries=sum(q not in run.rankings[0] for q in one.judgements.grades),
+        judged={str(k): judged(run.rankings[0], one.judgements, k) for k in _bench(job).judged_at},
+        costs=run.costs,
+        statuses=run.statuses,
+        issues=run.issues,
+        explanations=run.explanations,
+        cuts=run.cuts,
+        energy=run.energy,
+        probes={} if fused else run.probes,
+        diagnosis=diagnosis.of_answers(
+            asked,
+            one.tasks,
+            _bench(job).diagnosis,
+            rankings=run.rankings[0],
+            statuses=run.statuses,
+            values=run.worths,
+        )
+        if asked
+        else {},
+        run=entry.paths.run.relative_to(one.out_dir).as_posix(),
+        exchanges=exchanges.relative_to(one.out_dir).as_posix() if exchanges else None,
+    )
+
+
+def _bench(job: Job) -> BenchSpec:
+    if job.spec.bench is None:
+        raise RecipeError("no systems", where="bench", expected="at least one system")
+    return job.spec.bench
+
+
+def _measure(entry: Entry, one: Measured) -> PerQuery:
     """Values by metric and query, averaged over the runs of a system that has several."""
-    found = [measure(rankings, judgements, metrics) for rankings in run.rankings]
+    found = [measure(rankings, one.judgements, one.metrics) for rankings in entry.run.rankings]
     return {
-        m: {q: sum(f[m][q] for f in found) / len(found) for q in judgements.grades} for m in metrics
+        m: {q: sum(f[m][q] for f in found) / len(found) for q in one.judgements.grades}
+        for m in one.metrics
     }
 
 
@@ -134,113 +189,71 @@ def _mean(values: Mapping[str, float]) -> float:
     return sum(values.values()) / len(values)
 
 
-def _facts(
-    spec: RecipeSpec, info: Mapping[str, Any], collection: Collection, judgements: Judgements
+def _result(
+    spec: RecipeSpec,
+    info: Mapping[str, Any],
+    bench: BenchSpec,
+    one: Measured,
+    documents: Sequence[Document],
 ) -> dict[str, Any]:
-    return {
+    facts = {
         "name": spec.run.name,
         "recipe": {
             "path": portable(str(info.get("path", ""))),
             "hash": str(info.get("hash", "")),
         },
-        "seed": spec.run.seed,
         "rank_rl": rank_rl.__version__,
         "versions": dict(info.get("versions") or {}),
         "git": info.get("git"),
-        "data": portable({"name": collection.name, **collection.provenance}),
-        "metrics": list(spec.bench.metrics) if spec.bench else [],
-        "queries": len(judgements.grades),
-        "queries_without_relevant": judgements.without_relevant,
-        "resamples": spec.bench.samples if spec.bench else 0,
+        "data": portable({**one.collection.provenance, "name": one.name}),
+        "leaks": one.leaks,
     }
+    plan = Plan.of(bench, one.metrics, spec.run.seed)
+    result = merge(documents, plan, facts, one.tasks)
+    write_lines(one.out_dir / RESULT, [json.dumps(result, indent=1, ensure_ascii=False)])
+    return result
 
 
-def portable(value: Any) -> Any:
-    """A JSON value without absolute paths: relative to here, or else their last two parts."""
-    if isinstance(value, Mapping):
-        return {portable(k): portable(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [portable(v) for v in value]
-    if not isinstance(value, str) or not Path(value).is_absolute():
-        return value
-    path, here = Path(value), Path.cwd()
-    if path.is_relative_to(here):
-        return path.relative_to(here).as_posix()
-    return "/".join(path.relative_to(path.anchor).parts[-2:])
-
-
-def _row(
-    entry: Entry, values: PerQuery, judgements: Judgements, spec: RecipeSpec
+def _summary(
+    spec: RecipeSpec, bench: BenchSpec, sets: Sequence[Measured], results: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    samples = spec.bench.samples if spec.bench else 10000
-    run, asked = entry.run, Paths.of(Path(), entry.system.name)
-    fusion = entry.system.fusion if entry.name != entry.system.name else None
-    return {
-        "name": entry.name,
-        "kind": entry.system.kind,
-        "metrics": {
-            m: asdict(stats.bootstrap(list(v.values()), samples=samples, seed=spec.run.seed))
-            for m, v in values.items()
-        },
-        "missing_queries": sum(q not in run.rankings[0] for q in judgements.grades),
-        "model": portable(run.model),
-        "setting": run.setting,
-        "fusion": fusion.model_dump() if fusion else None,
-        "statuses": run.statuses,
-        "failure_rate": _rate(run.statuses, "failed"),
-        "explanations": run.explanations,
-        "cuts": run.cuts,
-        "costs": _costs(run),
-        "run": str(Paths.of(Path(), entry.name).run),
-        "exchanges": str(asked.exchanges) if run.model else None,
-    }
-
-
-def _rate(statuses: Mapping[str, int], status: str) -> float | None:
-    total = sum(statuses.values())
-    return statuses.get(status, 0) / total if total else None
-
-
-def _costs(run: SystemRun) -> dict[str, float]:
-    """Mean cost of a query."""
-    names = sorted({name for cost in run.costs.values() for name in cost})
-    return {n: sum(c[n] for c in run.costs.values()) / len(run.costs) for n in names}
-
-
-def _comparisons(
-    bench: BenchSpec, values: Mapping[str, PerQuery], seed: int
-) -> list[dict[str, Any]]:
-    """Every system against every baseline, Holm's correction within metric and baseline."""
-    rows: list[dict[str, Any]] = []
-    for metric in bench.metrics:
-        for baseline in bench.baselines:
-            others = [name for name in values if name != baseline]
-            found = {o: _compare(values, metric, baseline, o, bench.samples, seed) for o in others}
-            adjusted = stats.holm({o: row["p"] for o, row in found.items()})
-            rows += [
-                {"metric": metric, "baseline": baseline, "system": o, **row, "p_holm": adjusted[o]}
-                for o, row in found.items()
-            ]
-    return rows
-
-
-def _steps(bench: BenchSpec, values: Mapping[str, PerQuery], seed: int) -> list[dict[str, Any]]:
-    """What each stage added: differences of named pairs, uncorrected."""
-    return [
-        {"metric": m, "from": a, "to": b, **_compare(values, m, a, b, bench.samples, seed)}
-        for m in bench.metrics
-        for a, b in bench.steps
+    out_dir = Path(spec.run.output_dir)
+    paths = [one.out_dir / RESULT for one in sets]
+    summary: dict[str, Any] = {}
+    if len(sets) > 1 or bench.collections:
+        average = tables.average(results)
+        index = {
+            "name": spec.run.name,
+            "collections": {
+                one.name: path.relative_to(out_dir).as_posix()
+                for one, path in zip(sets, paths, strict=True)
+            },
+            "average": average,
+        }
+        write_lines(out_dir / RESULTS, [json.dumps(index, indent=1, ensure_ascii=False)])
+        summary |= {"table": average, "results": str(out_dir / RESULTS)}
+        summary["legend"] = [
+            f"means over {len(sets)} collections: {', '.join(one.name for one in sets)}"
+        ]
+    else:
+        (result,) = results
+        summary |= {
+            "table": tables.rows(result),
+            "legend": tables.legend(result),
+            "steps": tables.step_lines(result),
+            "queries": result["queries"],
+            "result": str(out_dir / RESULT),
+            "runs": str(out_dir / "runs"),
+            "exchanges": str(out_dir / "exchanges"),
+        }
+    summary["warnings"] = [
+        f"{system['name']}: {warning}"
+        for result in results
+        for system in result["systems"]
+        for warning in system["diagnosis"].get("warnings", ())
     ]
+    if bench.report:
+        from rank_rl import report
 
-
-def _compare(
-    values: Mapping[str, PerQuery], metric: str, first: str, second: str, samples: int, seed: int
-) -> dict[str, float]:
-    a, b = list(values[first][metric].values()), list(values[second][metric].values())
-    difference = stats.difference(a, b, samples=samples, seed=seed)
-    return {
-        "difference": difference.mean,
-        "low": difference.low,
-        "high": difference.high,
-        "p": stats.randomisation_test(a, b, samples=samples, seed=seed),
-    }
+        summary["report"] = str(report.write(paths, out_dir / REPORT))
+    return {key: value for key, value in summary.items() if value or key == "queries"}

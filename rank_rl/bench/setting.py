@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import rank_rl
 from rank_rl import formats, strategies
-from rank_rl.data import Collection
 from rank_rl.errors import RecipeError
 from rank_rl.generation.readout import readout_for
 from rank_rl.generation.reasoning import check_reasoning
@@ -200,14 +199,14 @@ def _saved(model: str, revision: str | None) -> PromptContract | None:
     return PromptContract.read(folder) if (folder / FILE).is_file() else None
 
 
-def key(system: SystemSpec, spec: RecipeSpec, collection: Collection, models: Models) -> str:
+def key(system: SystemSpec, spec: RecipeSpec, tasks: Sequence[RankingTask], models: Models) -> str:
     """Hash of everything that a system's rankings depend on."""
     parts: dict[str, Any] = {
         "rank_rl": rank_rl.__version__,
         "seed": spec.run.seed,
         # What is made of a system's rankings afterwards asks nothing again.
         "system": system.model_dump(mode="json", exclude={"fusion"}),
-        "test": _digest([_task_facts(t) for t in collection.test]),
+        "test": digest([_task_facts(t) for t in tasks]),
     }
     if system.model is not None:
         how = setting(system, spec)
@@ -223,7 +222,7 @@ def key(system: SystemSpec, spec: RecipeSpec, collection: Collection, models: Mo
         }
     elif system.path is not None and Path(system.path).is_file():
         parts["file"] = hashlib.sha256(Path(system.path).read_bytes()).hexdigest()
-    return _digest(parts)
+    return digest(parts)
 
 
 def _task_facts(task: RankingTask) -> list[Any]:
@@ -232,6 +231,7 @@ def _task_facts(task: RankingTask) -> list[Any]:
     return [task.query.qid, task.query.text, task.query.instruction, shown, dict(task.grades or {})]
 
 
-def _digest(content: Any) -> str:
+def digest(content: Any) -> str:
+    """First 16 hex digits of SHA-256 over a JSON value."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

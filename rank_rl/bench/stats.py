@@ -1,19 +1,28 @@
-"""Statistics over per-query values: intervals, paired tests, correction. No ranking here.
+"""Statistics over per-query values: intervals, paired tests, correction, seeds. No ranking here.
 
-All functions are pure and take their seed; the same values give the same numbers anywhere.
+All functions are pure and take their seed; the same values give the same numbers anywhere. What
+they hold in simulations, coverage and false positives, is measured by
+``benchmarks/statistics_check.py`` and written in docs/statistics.md. How small a difference can be
+found is ``power``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr, stdtr, stdtrit
 
 from rank_rl.seeds import derive
 
 Values = Sequence[float] | NDArray[np.float64]
+Bounds = tuple[float, float]
+METRIC: Bounds = (0.0, 1.0)
+DIFFERENCE: Bounds = (-1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +35,29 @@ class Interval:
 
 
 def bootstrap(
-    values: Values, *, samples: int = 10000, seed: int = 0, level: float = 0.95
+    values: Values,
+    *,
+    samples: int = 10000,
+    seed: int = 0,
+    level: float = 0.95,
+    bounds: Bounds | None = None,
 ) -> Interval:
-    """Mean with its percentile bootstrap interval over queries (Efron, 1979).
+    """Mean with its bootstrap interval over queries, corrected for few queries and for skewness.
+
+    Each bound is the farther one of two: Student's t bound, and the quantile of the resampled means
+    (Efron, 1979) at a level that is moved outwards as a normal quantile is by the t distribution
+    (Hesterberg, 2015, section 4.6.3) and shifted by half of BCa's acceleration (Efron, 1987). The
+    plain percentile interval covers too rarely with few queries, the t interval with skewed values;
+    docs/statistics.md has the numbers. Values that are all equal, or one value alone, say nothing
+    about the spread: the interval has no width then.
+
+    Args:
+        values: one a query.
+        samples: how often queries are drawn anew.
+        seed: of the drawing.
+        level: share of such intervals that hold the true mean.
+        bounds: the range that the mean cannot leave, ``METRIC`` for per-query metrics: the interval
+            is cut there, which takes nothing from what it covers.
 
     Raises:
         ValueError: no values.
@@ -36,17 +65,32 @@ def bootstrap(
     data = np.asarray(values, dtype=float)
     if data.size == 0:
         raise ValueError("no values")
-    rng = np.random.default_rng(derive(seed, "bootstrap"))
-    means = np.concatenate(
-        [data[rng.integers(0, data.size, (n, data.size))].mean(1) for n in _chunks(samples)]
-    )
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return _within(_interval(data, samples, seed, level), bounds)
+
+
+def percentile(
+    values: Values, *, samples: int = 10000, seed: int = 0, level: float = 0.95
+) -> Interval:
+    """Mean with its plain percentile bootstrap interval (Efron, 1979), to compare with.
+
+    Raises:
+        ValueError: no values.
+    """
+    data = np.asarray(values, dtype=float)
+    if data.size == 0:
+        raise ValueError("no values")
+    low, high = np.quantile(_means(data, samples, seed), [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean=float(data.mean()), low=float(low), high=float(high))
 
 
 def difference(first: Values, second: Values, *, samples: int = 10000, seed: int = 0) -> Interval:
-    """``second - first``, paired by position, with its bootstrap interval."""
-    return bootstrap(_paired(first, second), samples=samples, seed=seed)
+    """``second - first``, paired by position, with its interval as ``bootstrap`` gives it.
+
+    Raises:
+        ValueError: no values, or not as many of one as of the other.
+    """
+    data = _paired(first, second)
+    return _within(_interval(data, samples, seed, 0.95), _difference_bounds(first, second))
 
 
 def randomisation_test(
@@ -54,19 +98,48 @@ def randomisation_test(
 ) -> float:
     """Two-sided p of a paired randomisation test on the mean difference (Smucker et al., 2007).
 
-    Signs of the differences are drawn ``samples`` times; the observed assignment counts as one
-    more, so that p is never 0.
+    Queries without a difference do not matter to it. Where the others have at most ``samples``
+    assignments of signs (13 queries for 10,000), all are counted and p is exact. Else ``samples``
+    are drawn, and the observed one counts as one more, so that p is never 0.
+
+    Raises:
+        ValueError: no values, or not as many of one as of the other.
     """
     data = _paired(first, second)
-    rng = np.random.default_rng(derive(seed, "randomisation"))
+    data = data[data != 0]
     observed = abs(data.sum())
     # Sums in another order differ in the last bits; without slack equal ones would be missed.
     observed -= 1e-9 * max(1.0, float(observed))
+    if 2**data.size <= samples:
+        # A sign for all of them changes no absolute sum: the first one keeps its own.
+        signs = np.array([(1, *rest) for rest in product((1, -1), repeat=max(0, data.size - 1))])
+        return float((np.abs(signs[:, : data.size] @ data) >= observed).mean())
+    rng = np.random.default_rng(derive(seed, "randomisation"))
     extreme = 0
     for n in _chunks(samples):
         signs = rng.integers(0, 2, (n, data.size)) * 2 - 1
         extreme += int((np.abs(signs @ data) >= observed).sum())
     return (extreme + 1) / (samples + 1)
+
+
+def t_test(first: Values, second: Values) -> float:
+    """Two-sided p of the paired t-test (Student, 1908).
+
+    Without any difference, and for a single query, p is 1. Where all differences are equal but not
+    0, their spread is unknown and t has no value; p is then the least that a randomisation test
+    can give, 2 to the power of 1 minus the number of queries.
+
+    Raises:
+        ValueError: no values, or not as many of one as of the other.
+    """
+    data = _paired(first, second)
+    n = data.size
+    if n == 1 or not data.any():
+        return 1.0
+    if np.ptp(data) <= 1e-12 * np.abs(data).max():
+        return float(2.0 ** (1 - n))
+    t = abs(data.mean()) / (data.std(ddof=1) / math.sqrt(n))
+    return float(2 * stdtr(n - 1, -t))
 
 
 def holm(pvalues: Mapping[str, float]) -> dict[str, float]:
@@ -77,6 +150,147 @@ def holm(pvalues: Mapping[str, float]) -> dict[str, float]:
         highest = max(highest, min(1.0, (len(pvalues) - i) * pvalues[name]))
         adjusted[name] = highest
     return {name: adjusted[name] for name in pvalues}
+
+
+def seed_spread(values_by_seed: Sequence[Values]) -> float | None:
+    """Standard deviation between the means of the seeds (n - 1); None for fewer than two seeds."""
+    if len(values_by_seed) < 2:
+        return None
+    return float(np.std([np.mean(values) for values in values_by_seed], ddof=1))
+
+
+def seeds_interval(
+    values_by_seed: Sequence[Values],
+    *,
+    samples: int = 10000,
+    seed: int = 0,
+    bounds: Bounds | None = None,
+) -> Interval:
+    """Mean over queries and seeds with an interval for other queries and other seeds.
+
+    The interval over queries of the mean over seeds (``bootstrap``), made wider by what the seeds
+    add: the variance between seeds beyond what chance in queries explains, in a model where queries
+    and seeds are crossed and both drawn at random (Cornfield and Tukey, 1956), with the degrees of
+    freedom of Satterthwaite (1946). With few seeds those are few, and the interval is wide: two
+    seeds say little about a third. With one seed it is the interval over queries.
+
+    Args:
+        values_by_seed: one list a seed, all over the same queries in the same order.
+        samples, seed, bounds: as for ``bootstrap``.
+
+    Raises:
+        ValueError: no values, or lists that differ in length.
+    """
+    table = _table(values_by_seed)
+    data = table.mean(0)
+    found = _widened(_interval(data, samples, seed, 0.95), data, [table])
+    return _within(found, bounds)
+
+
+def seeds_difference(
+    first: Sequence[Values], second: Sequence[Values], *, samples: int = 10000, seed: int = 0
+) -> Interval:
+    """``second - first`` of systems with one or more seeds each, for other queries and seeds.
+
+    Queries are paired, seeds are not: the runs of one system are taken to be independent of those
+    of the other, also where they bear the same numbers. Widened as in ``seeds_interval``. A test on
+    the means over seeds (``randomisation_test``) speaks of these very runs instead: it asks whether
+    their difference would be so large on queries that do not tell them apart.
+
+    Raises:
+        ValueError: no values, or lists that differ in length.
+    """
+    a, b = _table(first), _table(second)
+    data = _paired(a.mean(0), b.mean(0))
+    found = _widened(_interval(data, samples, seed, 0.95), data, [a, b])
+    return _within(found, _difference_bounds(a, b))
+
+
+def _interval(data: NDArray[np.float64], samples: int, seed: int, level: float) -> Interval:
+    mean, n = float(data.mean()), data.size
+    if n == 1 or np.ptp(data) == 0:
+        return Interval(mean=mean, low=mean, high=mean)
+    t = float(stdtrit(n - 1, (1 + level) / 2))
+    half = t * float(data.std(ddof=1)) / math.sqrt(n)
+    z = t * math.sqrt(n / (n - 1))  # resampled means spread less, by this factor
+    centred = data - mean
+    acceleration = float((centred**3).sum() / (6 * (centred**2).sum() ** 1.5))
+    levels = [float(ndtr(_shifted(side, acceleration / 2))) for side in (-z, z)]
+    low, high = np.quantile(_means(data, samples, seed), levels)
+    return Interval(mean=mean, low=min(float(low), mean - half), high=max(float(high), mean + half))
+
+
+def _shifted(z: float, acceleration: float) -> float:
+    """A normal quantile after BCa's acceleration, which turns over where it is too large."""
+    slope = 1 - acceleration * z
+    return z / slope if slope > 0 else math.copysign(math.inf, z)
+
+
+def _means(data: NDArray[np.float64], samples: int, seed: int) -> NDArray[np.float64]:
+    """Means of queries drawn anew."""
+    rng = np.random.default_rng(derive(seed, "bootstrap"))
+    return np.concatenate(
+        [data[rng.integers(0, data.size, (n, data.size))].mean(1) for n in _chunks(samples)]
+    )
+
+
+def _widened(
+    found: Interval, data: NDArray[np.float64], tables: Sequence[NDArray[np.float64]]
+) -> Interval:
+    """An interval over queries with the variance between the seeds of each table added."""
+    n = data.size
+    queries = float(data.var(ddof=1)) / n if n > 1 else 0.0
+    total, freedom = queries, queries**2 / max(1, n - 1)
+    for table in tables:
+        m = len(table)
+        if m < 2:
+            continue
+        between = float(table.mean(1).var(ddof=1)) / m
+        rest = _residual(table) / (n * m) if n > 1 else 0.0
+        if between > rest:
+            total += between - rest
+            freedom += between**2 / (m - 1) + rest**2 / ((m - 1) * max(1, n - 1))
+    if total <= queries:
+        return found
+    t = float(stdtrit(total**2 / freedom, 0.975))
+    if queries == 0 or n == 1:
+        half = t * math.sqrt(total)
+        return Interval(mean=found.mean, low=found.mean - half, high=found.mean + half)
+    factor = max(1.0, math.sqrt(total / queries) * t / float(stdtrit(n - 1, 0.975)))
+    return Interval(
+        mean=found.mean,
+        low=found.mean - factor * (found.mean - found.low),
+        high=found.mean + factor * (found.high - found.mean),
+    )
+
+
+def _residual(table: NDArray[np.float64]) -> float:
+    """Mean square of what neither query nor seed explains."""
+    rest = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
+    return float((rest**2).sum() / ((table.shape[0] - 1) * (table.shape[1] - 1)))
+
+
+def _table(values_by_seed: Sequence[Values]) -> NDArray[np.float64]:
+    rows = [np.asarray(values, dtype=float) for values in values_by_seed]
+    if not rows or rows[0].size == 0:
+        raise ValueError("no values")
+    if len({row.size for row in rows}) > 1:
+        raise ValueError("seeds with different numbers of queries")
+    return np.stack(rows)
+
+
+def _within(found: Interval, bounds: Bounds | None) -> Interval:
+    if bounds is None:
+        return found
+    low, high = max(found.low, bounds[0]), min(found.high, bounds[1])
+    return Interval(mean=found.mean, low=low, high=high)
+
+
+def _difference_bounds(first: Values, second: Values) -> Bounds | None:
+    """Differences of metrics cannot leave -1 and 1; of other numbers nothing is known."""
+    both = [np.asarray(values, dtype=float) for values in (first, second)]
+    inside = all(v.min() >= METRIC[0] and v.max() <= METRIC[1] for v in both)
+    return DIFFERENCE if inside else None
 
 
 def _paired(first: Values, second: Values) -> NDArray[np.float64]:

@@ -2,7 +2,8 @@
 
 Contract: a system's files are written as soon as it is done and reused when everything it depends
 on (data, format, strategy, model content, seed) is unchanged, so that a bench that was stopped
-computes nothing twice. Metrics and statistics are left to ``run``.
+computes nothing twice; within a system ``answered`` keeps the queries that are done. Metrics and
+statistics are left to ``run``.
 """
 
 from __future__ import annotations
@@ -10,28 +11,24 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rank_rl import formats, strategies
+from rank_rl import formats
+from rank_rl.bench import asked, diagnosis, probes
+from rank_rl.bench.answered import Answered, Part, answered, in_parts, total
 from rank_rl.bench.setting import Models, check_strategy, key, setting
-from rank_rl.bench.traces import trace
-from rank_rl.data import Collection, trec
+from rank_rl.data import trec
 from rank_rl.data.files import write_lines
-from rank_rl.errors import ModelError
-from rank_rl.formats import tags
+from rank_rl.formats.budget import CutReport
 from rank_rl.generation.cost import foreseen, spent_line
 from rank_rl.generation.readout import BY_PROBABILITY, check_readout
-from rank_rl.records import Outcome, Ranking, RankingTask, numbered
+from rank_rl.records import Ranking, RankingTask, numbered
 from rank_rl.seeds import rng
 from rank_rl.specs import RecipeSpec, SystemSpec
 from rank_rl.specs.bench import ASKED
-
-if TYPE_CHECKING:
-    from rank_rl.rerank import TaskResult
 
 log = logging.getLogger(__name__)
 SHUFFLES = 20
@@ -47,21 +44,29 @@ class SystemRun:
         rankings: query id → order; ``random`` has several runs, the others one.
         costs: query id → calls, depth, prompt_tokens, completion_tokens, seconds.
         statuses: parse statuses, summed; empty when nothing was parsed.
+        issues: named issues of the parsed answers, summed.
         explanations: how many were written, malformed, and cut off; notes of slots, or the
             reasoning of every text answer in mode reason; empty when none.
         cuts: what the document budget cut.
         model: name, revision and contract hash of the model, if any.
         setting: format version, mode, strategy, readout and reasoning, if any.
+        worths: what the labels or scores of its answers are worth, worst first.
+        energy: kWh that asking all queries took; None when it was not measured for all.
+        probes: what was found by asking some queries again, see ``probes``.
     """
 
     key: str
     rankings: list[dict[str, Ranking]]
     costs: dict[str, dict[str, float]] = field(default_factory=dict)
     statuses: dict[str, int] = field(default_factory=dict)
+    issues: dict[str, int] = field(default_factory=dict)
     explanations: dict[str, int] = field(default_factory=dict)
     cuts: dict[str, int] = field(default_factory=dict)
     model: dict[str, str] = field(default_factory=dict)
     setting: dict[str, str] = field(default_factory=dict)
+    worths: tuple[float, ...] = ()
+    energy: float | None = None
+    probes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,16 +76,44 @@ class Paths:
     record: Path
     run: Path
     exchanges: Path
+    document: Path
+    seed: int | None = None
 
     @classmethod
-    def of(cls, out_dir: Path, name: str) -> Paths:
-        """The files of a system called ``name``."""
+    def of(cls, out_dir: Path, name: str, seed: int | None = None) -> Paths:
+        """The files of a system called ``name``; ``seed`` where it is measured with several."""
         slug = re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip("._") or "system"
+        slug = slug if seed is None else f"{slug}.seed{seed}"
         return cls(
             record=out_dir / "systems" / f"{slug}.json",
             run=out_dir / "runs" / f"{slug}.trec",
             exchanges=out_dir / "exchanges" / f"{slug}.jsonl",
+            document=out_dir / "documents" / f"{slug}.json",
+            seed=seed,
         )
+
+    def beside(self, name: str) -> Paths:
+        """The files of another row of the same folder and seed."""
+        return Paths.of(self.record.parent.parent, name, self.seed)
+
+    @property
+    def part(self) -> Path:
+        """The queries that are done while others are asked."""
+        return self.record.with_suffix(".part.jsonl")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A system with the recipe that it is measured under, one collection's queries, and its files.
+
+    ``spec.run.seed`` is the seed that it is measured with, ``metric`` what probes compare in.
+    """
+
+    system: SystemSpec
+    spec: RecipeSpec
+    tasks: Sequence[RankingTask]
+    paths: Paths
+    metric: str = "ndcg@10"
 
 
 def check(
@@ -91,7 +124,7 @@ def check(
     Raises:
         RankRLError: the checkpoint is missing, or cannot be asked or read out as the recipe says.
     """
-    if system.model is None:
+    if system.model is None or system.kind == "cross_encoder":
         return
     how = setting(system, spec)
     check_strategy(system, how, spec, tasks)
@@ -100,119 +133,84 @@ def check(
         check_readout(formats.make(how.format), how.readout, models.tokens(system.model), view)
 
 
-def compute(
-    system: SystemSpec,
-    spec: RecipeSpec,
-    collection: Collection,
-    models: Models,
-    out_dir: Path,
-    progress: Progress | None = None,
-) -> SystemRun:
-    """Rank the test queries with a system, or read back what an earlier run has written.
+def compute(job: Job, models: Models, progress: Progress | None = None) -> SystemRun:
+    """Rank the queries with a system, or read back what an earlier run has written.
 
     Raises:
         RankRLError: the model, run file or format is wrong, or the disk is full.
     """
-    paths = Paths.of(out_dir, system.name)
-    wanted = key(system, spec, collection, models)
-    known = _read(paths, wanted)
-    if known is not None:
-        return known
-    tasks = collection.test
-    if system.kind in ASKED:
-        found, traces = _ask(system, spec, tasks, models, wanted, progress)
-        write_lines(paths.exchanges, traces)
-    else:
-        found = SystemRun(key=wanted, rankings=_given(system, spec, tasks))
-    tag = f"rank_rl.{paths.run.stem}"
-    trec.write_run(paths.run, found.rankings[0].values(), tag)
-    _write(paths, found)
+    paths, wanted = job.paths, key(job.system, job.spec, job.tasks, models)
+    found = _read(paths, wanted)
+    if job.system.kind not in ASKED:
+        if found is None:
+            found = SystemRun(key=wanted, rankings=_given(job.system, job.spec, job.tasks))
+            _write(paths, found)
+        return found
+    missing = probes.missing(job.spec, found.probes if found else {}, job.metric)
+    if found is not None and not missing:
+        return found
+    reranker = asked.reranker_for(job.system, job.spec, models)
+    if found is None:
+        part = Part(paths.part, wanted)
+        _ask(job, reranker, part, progress)
+        found = _run_of(job, reranker, part)
+        lines = [line for task in job.tasks for line in part.answers[task.query.qid].traces]
+        write_lines(paths.exchanges, lines)
+        _write(paths, found)
+        part.remove()
+    if missing:
+        seed = job.spec.run.seed
+        again = probes.ask(missing, reranker, job.tasks, found.rankings[0], seed=seed)
+        found = replace(found, probes={**found.probes, **again})
+        _write(paths, found)
     return found
 
 
-def _ask(
-    system: SystemSpec,
-    spec: RecipeSpec,
-    tasks: Sequence[RankingTask],
-    models: Models,
-    wanted: str,
-    progress: Progress | None,
-) -> tuple[SystemRun, list[str]]:
-    from rank_rl.generation.local import LocalGenerator
-    from rank_rl.rerank import Reranker
-
-    if system.model is None:
-        raise ModelError("no model", where=f"bench.systems {system.name!r}")
+def _ask(job: Job, reranker: Any, part: Part, progress: Progress | None) -> None:
+    """Ask about the queries that are not in ``part`` yet, and keep each batch there."""
+    system, spec = job.system, job.spec
+    left = [task for task in job.tasks if task.query.qid not in part.answers]
+    done = len(job.tasks) - len(left)
+    if done and left:
+        log.info("%s: %d of %d queries were answered before", system.name, done, len(job.tasks))
+    if left:
+        log.info("%s: %s", system.name, foreseen(reranker, left).line())
     how = setting(system, spec)
-    fmt = formats.make(how.format)
-    loaded = models.load(system.model, fmt)
-    reranker = Reranker(
-        loaded=loaded,
-        fmt=fmt,
-        strategy=strategies.make(how.strategy, seed=spec.run.seed),
-        readout=how.readout,
-        reasoning=how.reasoning,
-        generator=LocalGenerator(
-            loaded,
-            max_new_tokens=how.max_new_tokens,
-            batch_size=spec.bench.batch_size if spec.bench else 32,
-        ),
+    writes = system.kind in ("text", "endpoint") and how.reasoning == "write"
+    reasons = writes and reranker.fmt.mode == "reason"
+    size = max(1, spec.bench.batch_size if spec.bench else 32)
+    spent = []
+    for batch, report in in_parts(left, size, progress):
+        before = reranker.cuts
+        with probes.metered(spec) as meter:
+            results = reranker.rank_tasks(batch, explain=system.explain, progress=report)
+        kept = [answered(result, reasons=reasons) for result in results]
+        part.add(kept, _since(before, reranker.cuts), meter.kwh)
+        spent += results
+    if spent:
+        log.info("%s: %s", system.name, spent_line(spent))
+
+
+def _since(before: CutReport, after: CutReport) -> CutReport:
+    return CutReport(**{k: v - getattr(before, k) for k, v in asdict(after).items()})
+
+
+def _run_of(job: Job, reranker: Any, part: Part) -> SystemRun:
+    """The whole of a system's answers."""
+    answers: list[Answered] = [part.answers[task.query.qid] for task in job.tasks]
+    measured = [kwh for kwh in part.energy if kwh is not None]
+    return SystemRun(
+        key=part.key,
+        rankings=[{a.qid: a.ranking for a in answers}],
+        costs={a.qid: a.cost for a in answers},
+        statuses=total(a.statuses for a in answers),
+        issues=total(a.issues for a in answers),
+        explanations=total(a.explanations for a in answers),
+        cuts=asdict(part.cuts),
+        worths=diagnosis.worths(reranker.fmt),
+        energy=sum(measured) if measured and len(measured) == len(part.energy) else None,
+        **asked.facts(job.system, job.spec, reranker),
     )
-    log.info("%s: %s", system.name, foreseen(reranker, tasks).line())
-    results = reranker.rank_tasks(tasks, explain=system.explain, progress=progress)
-    log.info("%s: %s", system.name, spent_line(results))
-    statuses: Counter[str] = Counter()
-    for result in results:
-        statuses.update(result.statuses)
-    run = SystemRun(
-        key=wanted,
-        rankings=[{r.ranking.qid: r.ranking for r in results}],
-        costs={r.ranking.qid: _cost(r) for r in results},
-        statuses=dict(statuses),
-        explanations=_explanations(system, how.reasoning, fmt.mode, results),
-        cuts=asdict(reranker.cuts),
-        model={"name": loaded.name, "revision": loaded.revision, "contract": how.contract},
-        setting={
-            "format": fmt.version,
-            "mode": fmt.mode,
-            "strategy": how.strategy.name,
-            "readout": how.readout,
-            "reasoning": how.reasoning if fmt.mode == "reason" else "",
-        },
-    )
-    return run, [line for result in results for line in trace(result)]
-
-
-def _cost(result: TaskResult) -> dict[str, float]:
-    return {
-        "calls": result.calls,
-        "depth": result.depth,
-        "prompt_tokens": result.prompt_tokens,
-        "completion_tokens": result.completion_tokens,
-        "seconds": round(result.seconds, 4),
-    }
-
-
-def _explanations(
-    system: SystemSpec, reasoning: str, mode: str, results: Sequence[TaskResult]
-) -> dict[str, int]:
-    """Notes of slots; reasoning of text answers, malformed when its tags are or it is empty."""
-    notes = [note for result in results for note in result.notes.values()]
-    written = [(bool(note.issues), note.completion) for note in notes]
-    if system.kind == "text" and mode == "reason" and reasoning == "write":
-        answers = [exchange for result in results for exchange in result.exchanges]
-        written = [(_bad_reasoning(answer.outcome), answer.completion) for answer in answers]
-    if not written:
-        return {}
-    return {
-        "written": len(written),
-        "malformed": sum(bad for bad, _ in written),
-        "cut_off": sum(completion.finish == "length" for _, completion in written),
-    }
-
-
-def _bad_reasoning(outcome: Outcome) -> bool:
-    return not outcome.reasoning.strip() or not tags.ISSUES.isdisjoint(outcome.issues)
 
 
 def _given(
@@ -242,6 +240,9 @@ def _grades(task: RankingTask) -> dict[str, float]:
 
 
 def _write(paths: Paths, found: SystemRun) -> None:
+    """The run file and the record, which makes the system count as done."""
+    tag = f"rank_rl.{paths.run.stem}"
+    trec.write_run(paths.run, found.rankings[0].values(), tag)
     record = {
         **{k: v for k, v in asdict(found).items() if k != "rankings"},
         "rankings": [{q: [r.docids, r.scores] for q, r in run.items()} for run in found.rankings],

@@ -65,6 +65,27 @@ def legend(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def average(results: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Macro averages: mean over collections of each mean, for the rows that all of them have.
+
+    Only metrics that all collections have count; without one there is no row.
+    """
+    metrics = [m for m in results[0]["metrics"] if all(m in r["metrics"] for r in results)]
+    by_name = [{s["name"]: s for s in r["systems"]} for r in results]
+    names = [n for n in by_name[0] if all(n in found for found in by_name)]
+    return [
+        {
+            "system": name,
+            **{
+                m: sum(found[name]["metrics"][m]["mean"] for found in by_name) / len(by_name)
+                for m in metrics
+            },
+        }
+        for name in names
+        if metrics
+    ]
+
+
 def _letters(result: Mapping[str, Any]) -> dict[str, str]:
     """A letter for every baseline."""
     names = dict.fromkeys(c["baseline"] for c in result["comparisons"])

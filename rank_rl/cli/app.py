@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import rank_rl
-from rank_rl.cli import arms, check, lint, process, rerank, run, stages, teach
+from rank_rl.cli import arms, check, leaks, lint, merge, process, report, rerank, run, stages, teach
 from rank_rl.cli.boundary import Boundary
 
 app = typer.Typer(
@@ -23,12 +23,15 @@ app = typer.Typer(
 
 app.command("check")(check.check)
 app.command("lint-rewards")(lint.lint_rewards)
+app.command("leaks")(leaks.leaks)
 app.command("teach", help=teach.HELP)(teach.teach)
 for _stage in stages.STAGES:
     app.command(_stage, help=stages.STAGES[_stage])(stages.command(_stage))
 app.command("rerank")(rerank.rerank)
+app.command("merge")(merge.merge)
 app.command("run")(run.run)
 app.command("arms")(arms.arms)
+app.command("report")(report.report)
 
 
 def _show_version(value: bool) -> None:

@@ -14,6 +14,7 @@ import typer
 
 from rank_rl.cli import stand_in as stand_ins
 from rank_rl.cli.estimate import SAMPLE, ranks, show_budget, show_step
+from rank_rl.cli.leaks import show_facts
 from rank_rl.cli.show import heading, line, show_table
 from rank_rl.cli.stages import Overrides, RecipePath
 
@@ -174,6 +175,8 @@ def _splits(collection: Collection) -> None:
         f"{len(leaks['shared_texts'])} query texts ({leaks['removed_queries']} training queries "
         f"removed), and {leaks['shared_relevant_documents']} relevant documents (kept)"
     )
+    if "overlap" in leaks:
+        show_facts(leaks["overlap"])
 
 
 def _lesson(collection: Collection, fmt: Format, spec: RecipeSpec, tokens: TokenCounter) -> None:
@@ -183,11 +186,12 @@ def _lesson(collection: Collection, fmt: Format, spec: RecipeSpec, tokens: Token
 
     held_out = (*collection.validation, *collection.test)
     found = lessons.read(Path(str(spec.data.lessons)).expanduser())
-    kept, report = lessons.usable(found, fmt, held_out)
+    kept, report = lessons.usable(found, fmt, held_out, collection.leaking)
     heading(f"lessons: {spec.data.lessons}")
+    leaking = f", {report['leaking']} overlap with test queries" if "leaking" in report else ""
     line(
         f"{len(kept)} of {report['read']} are trained on; {report['held_out']} are about queries "
-        f"held out, {report['not_in_format']} do not fit format {fmt.spec.name}"
+        f"held out, {report['not_in_format']} do not fit format {fmt.spec.name}{leaking}"
     )
     for lesson in kept[:1]:
         view, _ = fit(lesson.view, tokens, fmt=fmt)

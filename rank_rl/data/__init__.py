@@ -11,6 +11,7 @@ from typing import Any
 
 from rank_rl import registry
 from rank_rl.data import splits
+from rank_rl.data.leaks import sift
 from rank_rl.data.provenance import describe_split
 from rank_rl.data.sources import SourceData
 from rank_rl.data.teacher import scored
@@ -24,6 +25,14 @@ SOURCES: dict[str, str] = {
     "jsonl": "rank_rl.data.tasks:load_files",
     "rankify": "rank_rl.data.rankify:load_files",
     "t2ranking": "rank_rl.data.t2ranking:load_folder",
+    "bright": "rank_rl.data.bright:load",
+    "r2med": "rank_rl.data.r2med:load",
+    "litsearch": "rank_rl.data.litsearch:load",
+    "nano_beir": "rank_rl.data.nano_beir:load",
+    "beir_hub": "rank_rl.data.beir_hub:load",
+    "ir_datasets": "rank_rl.data.irds:load",
+    "msmarco": "rank_rl.data.msmarco:load",
+    "trec_dl": "rank_rl.data.trec_dl:load",
 }
 
 
@@ -33,7 +42,9 @@ class Collection:
 
     ``train`` and ``validation`` share no query with ``test``. ``provenance`` is JSON-safe: file
     hashes, counts, the leak report, the first stage and its mean nDCG@10 for each split.
-    ``teacher`` holds a teacher's scores of training documents by query id and docid.
+    ``teacher`` holds a teacher's scores of training documents by query id and docid. ``leaking``
+    are queries (``splits.normalised``) that ``data.leaks`` filters: lessons about them are not
+    trained on.
     """
 
     name: str
@@ -42,6 +53,7 @@ class Collection:
     test: tuple[RankingTask, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     teacher: TeacherScores = field(default_factory=dict)
+    leaking: frozenset[str] = frozenset()
 
 
 def load(spec: DataSpec, *, seed: int) -> Collection:
@@ -60,10 +72,11 @@ def load(spec: DataSpec, *, seed: int) -> Collection:
     held_out = spec.validation_split or data.validation_split
     spec = spec.model_copy(update={"validation_split": held_out})
     division = splits.divide(data.splits, spec, seed=seed)
-    train, teacher, facts = scored(spec, division.train)
+    sifted = sift(spec, division, data.name)
+    train, teacher, facts = scored(spec, sifted.train)
     parts = {
         "train": train,
-        "validation": division.validation,
+        "validation": sifted.validation,
         "test": division.test,
     }
     provenance = {
@@ -71,8 +84,10 @@ def load(spec: DataSpec, *, seed: int) -> Collection:
         **data.provenance,
         **facts,
         "seed": seed,
-        "leaks": division.leaks.as_dict(),
+        "leaks": division.leaks.as_dict() | ({"overlap": sifted.facts} if sifted.facts else {}),
         "validation_leaks": division.validation_leaks.as_dict(),
         "splits": {name: describe_split(tasks) for name, tasks in parts.items()},
     }
-    return Collection(name=data.name, provenance=provenance, teacher=teacher, **parts)
+    return Collection(
+        name=data.name, provenance=provenance, teacher=teacher, leaking=sifted.leaking, **parts
+    )

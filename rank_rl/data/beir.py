@@ -2,7 +2,8 @@
 
 ``corpus.jsonl``, ``queries.jsonl``; judgements in ``qrels/<split>.tsv``, ``qrels.<split>.tsv`` or
 one ``qrels.tsv`` without splits, with a header; optionally ``candidates.tsv`` (query-id,
-corpus-id: a pool for each query, whose order means nothing).
+corpus-id: a pool for each query, whose order means nothing) and ``excluded.tsv`` (the same columns:
+documents that must not be ranked for a query).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from rank_rl.data import splits
+from rank_rl.data.excluded import joined, read_excluded, same_ids
 from rank_rl.data.files import lines
 from rank_rl.data.sources import (
     Raw,
@@ -27,11 +29,15 @@ from rank_rl.data.trec import read_run
 from rank_rl.errors import DataError
 from rank_rl.specs import DataSpec
 
-PARAMS = ("run", "allow_missing")
+PARAMS = ("run", "excluded", "exclude_same_id", "allow_missing")
+_BUNDLED = resources.files("rank_rl.data") / "bundled"
 
 
 def load_folder(spec: DataSpec) -> SourceData:
-    """Load the folder named by ``spec.path``; ``params.run`` is a TREC run of candidates.
+    """Load the folder named by ``spec.path``.
+
+    ``params.run`` is a run of candidates (TREC or JSON); ``params.excluded`` stands for
+    ``excluded.tsv`` of the folder, and ``exclude_same_id`` adds the document with a query's id.
 
     Raises:
         DataError: a missing folder or file, or any malformed line in one.
@@ -45,16 +51,25 @@ def load_bundled(spec: DataSpec) -> SourceData:
     Raises:
         DataError: the package holds no such collection.
     """
-    root = resources.files("rank_rl.data") / "bundled"
-    names = sorted(f.name for f in root.iterdir() if f.is_dir() and not f.name.startswith("_"))
+    names = bundled_names()
     if spec.path not in names:
         raise DataError(
             f"no bundled collection {spec.path!r}",
             where="data.path",
             expected=f"one of {', '.join(names)}",
         )
-    with resources.as_file(root / spec.path) as folder:
+    with resources.as_file(_BUNDLED / spec.path) as folder:
         return _load(folder, spec)
+
+
+def bundled_names() -> list[str]:
+    """Names of the collections of the package."""
+    return sorted(f.name for f in _BUNDLED.iterdir() if f.is_dir() and not f.name.startswith("_"))
+
+
+def bundled_folder(name: str) -> Path:
+    """The folder of a collection of the package, which may not exist."""
+    return Path(str(_BUNDLED / name))
 
 
 def read_qrels(path: Path) -> dict[str, dict[str, int]]:
@@ -106,7 +121,7 @@ def _load(folder: Path, spec: DataSpec) -> SourceData:
     params = params_of(spec, PARAMS)
     if not folder.is_dir():
         raise DataError("no such folder", where=str(folder), expected="a folder in BEIR layout")
-    available = _qrels_files(folder)
+    available = qrels_files(folder)
     chosen = {name: available[name] for name in splits.wanted(spec, list(available))}
     files = {
         "corpus.jsonl": folder / "corpus.jsonl",
@@ -120,20 +135,34 @@ def _load(folder: Path, spec: DataSpec) -> SourceData:
     if params.get("run") is not None:
         files["run"] = required_path(params["run"], "params.run")
         run = read_run(files["run"])
+    if params.get("excluded") is not None:
+        files["excluded"] = required_path(params["excluded"], "params.excluded")
+    elif (folder / "excluded.tsv").is_file():
+        files["excluded"] = folder / "excluded.tsv"
+    queries = read_queries(files["queries.jsonl"])
+    excluded = read_excluded(files["excluded"]) if "excluded" in files else {}
+    if flag(params, "exclude_same_id"):
+        excluded = joined(excluded, same_ids(queries))
     raw = Raw(
         name=folder.name,
         documents=read_corpus(files["corpus.jsonl"]),
-        queries=read_queries(files["queries.jsonl"]),
+        queries=queries,
         qrels={name: read_qrels(path) for name, path in chosen.items()},
         pools=pools,
         run=run,
+        excluded=excluded,
         files=files,
         allow_missing=flag(params, "allow_missing"),
     )
     return build(raw, spec)
 
 
-def _qrels_files(folder: Path) -> dict[str, Path]:
+def qrels_files(folder: Path) -> dict[str, Path]:
+    """Files of judgements by the name of their split.
+
+    Raises:
+        DataError: there are none.
+    """
     found = {path.stem: path for path in sorted((folder / "qrels").glob("*.tsv"))}
     for path in sorted(folder.glob("qrels.*.tsv")):
         found.setdefault(path.name.removeprefix("qrels.").removesuffix(".tsv"), path)

@@ -8,8 +8,9 @@ neither the order of a file nor the spelling of an id may put relevant documents
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rank_rl import seeds
@@ -52,11 +53,15 @@ class BM25:
         positions.sort(key=lambda i: -scores[i])
         return tuple((self.docids[i], scores[i]) for i in positions)
 
-    def retrieve(self, query: str, depth: int) -> Scored:
-        """The ``depth`` best documents; those that share no word with the query come last."""
+    def retrieve(self, query: str, depth: int, excluded: Collection[str] = ()) -> Scored:
+        """The ``depth`` best documents that are not excluded.
+
+        Those that share no word with the query come last.
+        """
         scores = self._scores(query)
-        positions = sorted(range(len(scores)), key=lambda i: -scores[i])[:depth]
-        return tuple((self.docids[i], scores[i]) for i in positions)
+        positions = sorted(range(len(scores)), key=lambda i: -scores[i])
+        kept = (i for i in positions if self.docids[i] not in excluded)
+        return tuple((self.docids[i], scores[i]) for i in itertools.islice(kept, depth))
 
     def _scores(self, query: str) -> list[float]:
         known = [t for t in self._tokens([query])[0] if t in self._index.vocab_dict]
@@ -79,11 +84,13 @@ def order(
     queries: Mapping[str, str],
     pools: Mapping[str, tuple[str, ...]] | None,
     run: Mapping[str, Scored] | None,
+    excluded: Mapping[str, Collection[str]],
 ) -> tuple[dict[str, Scored], str]:
     """Candidates of every query, best first, and a description of the first stage.
 
     BM25 ranks the given candidates (``pool``), or retrieves from the corpus when there is no run.
-    A run gives its first ``depth`` documents.
+    A run gives its first ``depth`` documents. ``pools`` and ``run`` come without the excluded
+    documents of a query; retrieval leaves them out.
 
     Raises:
         DataError: ``given`` without a run, or ``pool`` without given candidates.
@@ -102,7 +109,7 @@ def order(
     if run is not None:
         return {q: run.get(q, ())[: spec.depth] for q in queries}, f"run, first {spec.depth}"
     bm25 = BM25(documents, k1=spec.k1, b=spec.b)
-    found = {q: bm25.retrieve(text, spec.depth) for q, text in queries.items()}
+    found = {q: bm25.retrieve(text, spec.depth, excluded.get(q, ())) for q, text in queries.items()}
     return found, f"{_words(spec)}, first {spec.depth} of the corpus"
 
 

@@ -9,7 +9,7 @@ written. Asking teachers is left to ``rank_rl.teachers``.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -200,7 +200,37 @@ def read(path: Path) -> list[Lesson]:
     Raises:
         DataError: no such file, a missing column, or columns of different lengths.
     """
-    return [_lesson(record, where) for where, record in json_lines(lesson_file(path))]
+    return [read_lesson(record, where) for where, record in json_lines(lesson_file(path))]
+
+
+def read_lesson(record: Mapping[str, Any], where: str) -> Lesson:
+    """Read one lesson from a JSON object; ``where`` is named in errors.
+
+    Raises:
+        DataError: a missing column, or columns of different lengths.
+    """
+    _check(record, where)
+    view = _view(record, where)
+    unknown = set(map(str, record["order"])) - set(view.docids)
+    if unknown:
+        raise DataError(
+            f"order names {sorted(unknown)[0]!r}", where=where, expected="a docid shown"
+        )
+    return Lesson(
+        view=view,
+        answer=_answer(record, view),
+        reasoning=record.get("reasoning") or "",
+        notes=_by_docid(record, "explicit", view),
+        comparisons=_by_docid(record, "comparison", view),
+        grades=dict(zip(view.docids, record["grades"], strict=True))
+        if record.get("grades")
+        else None,
+        question=record.get("question") or "",
+        teacher=record.get("teacher") or "",
+        unit=record.get("unit") or "",
+        keys=tuple(record.get("keys") or ()),
+        licence=record.get("licence") or "",
+    )
 
 
 def lesson_file(path: Path) -> Path:
@@ -216,16 +246,25 @@ def lesson_file(path: Path) -> Path:
 
 
 def usable(
-    lessons: Sequence[Lesson], fmt: Format, held_out: Sequence[RankingTask]
+    lessons: Sequence[Lesson],
+    fmt: Format,
+    held_out: Sequence[RankingTask],
+    leaking: Collection[str] = (),
 ) -> tuple[list[Lesson], dict[str, int]]:
-    """Lessons that a format can show and whose query is not held out, and counts of the others."""
+    """Lessons that a format can show and whose query is not held out, and counts of the others.
+
+    ``leaking``: further queries to leave out, ``normalised``; those of ``Collection.leaking``.
+    """
     qids = {t.query.qid for t in held_out}
     texts = {normalised(t.query.text) for t in held_out}
     kept, report = [], {"read": len(lessons), "held_out": 0, "not_in_format": 0}
+    report |= {"leaking": 0} if leaking else {}
     for lesson in lessons:
         query = lesson.view.query
         if query.qid in qids or normalised(query.text) in texts:
             report["held_out"] += 1
+        elif normalised(query.text) in leaking:
+            report["leaking"] += 1
         elif not fits(fmt, lesson.view) or not _labels(fmt, lesson):
             report["not_in_format"] += 1
         else:
@@ -279,31 +318,6 @@ def _view(record: Mapping[str, Any], where: str) -> View:
         raise DataError(
             error.what, where=f"{where}, {error.where}", expected=error.expected
         ) from error
-
-
-def _lesson(record: Mapping[str, Any], where: str) -> Lesson:
-    _check(record, where)
-    view = _view(record, where)
-    unknown = set(map(str, record["order"])) - set(view.docids)
-    if unknown:
-        raise DataError(
-            f"order names {sorted(unknown)[0]!r}", where=where, expected="a docid shown"
-        )
-    return Lesson(
-        view=view,
-        answer=_answer(record, view),
-        reasoning=record.get("reasoning") or "",
-        notes=_by_docid(record, "explicit", view),
-        comparisons=_by_docid(record, "comparison", view),
-        grades=dict(zip(view.docids, record["grades"], strict=True))
-        if record.get("grades")
-        else None,
-        question=record.get("question") or "",
-        teacher=record.get("teacher") or "",
-        unit=record.get("unit") or "",
-        keys=tuple(record.get("keys") or ()),
-        licence=record.get("licence") or "",
-    )
 
 
 def _candidates(record: Mapping[str, Any]) -> tuple[Candidate, ...]:

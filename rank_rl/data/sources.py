@@ -1,7 +1,8 @@
 """What a source reads, checked, and made into ranking tasks with a first-stage order.
 
-``Raw`` holds the parts of a collection as the BEIR and TREC readers find them; ``build`` checks
-that they fit together and applies the first stage. Splitting is left to ``splits``.
+``Raw`` holds the parts of a collection as the readers find them; ``build`` takes out what must not
+be ranked, checks that the parts fit together and applies the first stage. Splitting is left to
+``splits``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rank_rl.data import first_stage
+from rank_rl.data.excluded import Excluded, Without
 from rank_rl.data.files import identifier, json_lines, sha256, some, text_field
 from rank_rl.errors import DataError
 from rank_rl.records import Candidate, Query, RankingTask
@@ -45,7 +47,10 @@ class Raw:
     """A collection's parts: documents, queries, judgements by split, and given candidates.
 
     ``pools`` are candidates without an order, ``run`` are candidates in first-stage order.
-    ``files`` maps the name under which a file is reported to its path.
+    ``excluded`` are documents that must not be ranked for a query (BRIGHT: those that the query
+    was made of): they take no place of the first stage and are neither relevant nor unjudged.
+    ``files`` maps the name under which a file is reported to its path; ``facts`` are further
+    JSON-safe entries of the provenance.
     """
 
     name: str
@@ -54,7 +59,9 @@ class Raw:
     qrels: Mapping[str, Qrels]
     pools: Pools | None = None
     run: Run | None = None
+    excluded: Excluded = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
     allow_missing: bool = False
 
 
@@ -65,6 +72,7 @@ def build(raw: Raw, spec: DataSpec) -> SourceData:
         DataError: judgements or candidates of unknown queries or documents, a query without
             candidates, or a first stage that lacks what it needs.
     """
+    raw = _without_excluded(raw)
     missing = _check(raw)
     qids = [qid for qrels in raw.qrels.values() for qid in qrels]
     ordered, description = first_stage.order(
@@ -73,7 +81,10 @@ def build(raw: Raw, spec: DataSpec) -> SourceData:
         queries={qid: raw.queries[qid].text for qid in qids},
         pools=_known(raw.pools, raw.documents),
         run=_known_run(raw.run, raw.documents),
+        excluded=raw.excluded,
     )
+    if raw.excluded:
+        description += ", after the excluded documents were taken out"
     if empty := [qid for qid in ordered if not ordered[qid]]:
         raise DataError(
             f"{len(empty)} queries without candidates: {some(empty)}",
@@ -89,6 +100,7 @@ def build(raw: Raw, spec: DataSpec) -> SourceData:
         "documents": len(raw.documents),
         "first_stage": description,
         **missing,
+        **raw.facts,
     }
     return SourceData(name=raw.name, splits=tasks, provenance=provenance)
 
@@ -202,6 +214,33 @@ def required_path(value: object, key: str) -> Path:
     if not isinstance(value, str) or not value:
         raise DataError(f"{value!r}", where=f"data.{key}", expected="the path of a file or folder")
     return Path(value).expanduser()
+
+
+def _without_excluded(raw: Raw) -> Raw:
+    """The same without excluded documents among candidates and judgements, which are counted."""
+    if not raw.excluded:
+        return raw
+    if unknown := sorted(set(raw.excluded) - set(raw.queries)):
+        raise DataError(
+            f"documents are excluded for {len(unknown)} queries that are not in the queries file: "
+            f"{some(unknown)}",
+            where=raw.name,
+        )
+    found = Without(raw.excluded)
+    pools = None if raw.pools is None else found.pools(raw.pools)
+    if raw.run is not None:  # the candidates are these, and are counted alone
+        found = Without(raw.excluded)
+    run = None if raw.run is None else found.run(raw.run)
+    candidates = found.taken
+    qrels = {split: found.qrels(judged) for split, judged in raw.qrels.items()}
+    counts = {
+        "queries": sum(bool(docids) for docids in raw.excluded.values()),
+        "documents": sum(map(len, raw.excluded.values())),
+        "candidates": candidates,
+        "judgements": found.taken - candidates,
+    }
+    facts = {**raw.facts, "excluded": counts}
+    return dataclasses.replace(raw, pools=pools, run=run, qrels=qrels, facts=facts)
 
 
 def _check(raw: Raw) -> dict[str, int]:

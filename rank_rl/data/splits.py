@@ -52,11 +52,15 @@ class LeakReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Division:
-    """The three parts, and what was shared with test and (of training) with validation."""
+    """The three parts, and what was shared with test and (of training) with validation.
+
+    ``whole_test`` is the test part before ``max_test``.
+    """
 
     train: Tasks
     validation: Tasks
     test: Tasks
+    whole_test: Tasks
     leaks: LeakReport
     validation_leaks: LeakReport
 
@@ -142,6 +146,7 @@ def divide(parts: Mapping[str, Tasks], spec: DataSpec, *, seed: int) -> Division
         train=cut(without(train, own_leaks.removable), spec.max_train, seed),
         validation=cut(held, spec.max_validation, seed),
         test=cut(test, spec.max_test, seed),
+        whole_test=test,
         leaks=leaks,
         validation_leaks=own_leaks,
     )

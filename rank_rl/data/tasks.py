@@ -94,7 +94,7 @@ def read_tasks(path: Path) -> list[RankingTask]:
     Raises:
         DataError: a line that does not follow the schema above.
     """
-    return [_task(record, where) for where, record in json_lines(path)]
+    return [read_task(record, where) for where, record in json_lines(path)]
 
 
 def write_tasks(path: Path, tasks: Iterable[RankingTask]) -> None:
@@ -128,7 +128,12 @@ def _record(task: RankingTask) -> dict[str, Any]:
     return record | {k: v for k, v in (("source", task.source), ("split", task.split)) if v}
 
 
-def _task(record: Mapping[str, Any], where: str) -> RankingTask:
+def read_task(record: Mapping[str, Any], where: str) -> RankingTask:
+    """Read one task from a JSON object; ``where`` is named in errors.
+
+    Raises:
+        DataError: an object that does not follow the schema above.
+    """
     _closed(record, TASK_KEYS, where)
     candidates = record.get("candidates")
     if not isinstance(candidates, list) or not all(isinstance(c, dict) for c in candidates):

@@ -1,18 +1,22 @@
 """TREC files: runs (6 columns), qrels (4 columns), and a collection made of them.
 
-A run is read by score, as trec_eval does; equal scores follow the rank column. It is written with
-strictly decreasing scores, so that no tool can break ties in its own way.
+A run is read in the order in which trec_eval evaluates it (``ties``): by score, not by the rank
+column. It is written with strictly decreasing scores, so that no tool can break ties in its own
+way. Runs may also be JSON (``runs``).
 """
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rank_rl.data import splits
+from rank_rl.data.excluded import read_excluded
 from rank_rl.data.files import lines, text_field, write_lines
+from rank_rl.data.runs import SUFFIXES, Scored, read_json_run
 from rank_rl.data.sources import (
     Raw,
     SourceData,
@@ -25,25 +29,29 @@ from rank_rl.data.sources import (
     read_queries,
     required_path,
 )
+from rank_rl.data.ties import evaluated_order
 from rank_rl.errors import DataError
 from rank_rl.records import Query, Ranking
 from rank_rl.specs import DataSpec
 
-PARAMS = ("run", "qrels", "corpus", "queries", "allow_missing")
+log = logging.getLogger(__name__)
+PARAMS = ("run", "qrels", "corpus", "queries", "excluded", "allow_missing")
 
 
 def load_files(spec: DataSpec) -> SourceData:
     """Load ``params``: corpus (JSONL), queries (JSONL or TSV), qrels and, optionally, a run.
 
     ``qrels`` is one file, or a mapping from split name to file. Without a run, BM25 retrieves.
+    ``excluded`` names documents that must not be ranked for a query.
 
     Raises:
         DataError: a missing or malformed file.
     """
     params = params_of(spec, PARAMS)
     files = {key: required_path(params.get(key), f"params.{key}") for key in ("corpus", "queries")}
-    if params.get("run") is not None:
-        files["run"] = required_path(params["run"], "params.run")
+    for key in ("run", "excluded"):
+        if params.get(key) is not None:
+            files[key] = required_path(params[key], f"params.{key}")
     qrels_files = _qrels_files(params.get("qrels"))
     chosen = {name: qrels_files[name] for name in splits.wanted(spec, list(qrels_files))}
     files |= {f"qrels.{name}": path for name, path in chosen.items()}
@@ -54,6 +62,7 @@ def load_files(spec: DataSpec) -> SourceData:
         queries=(read_queries_tsv if tsv else read_queries)(files["queries"]),
         qrels={name: read_qrels(path) for name, path in chosen.items()},
         run=read_run(files["run"]) if "run" in files else None,
+        excluded=read_excluded(files["excluded"]) if "excluded" in files else {},
         files=files,
         allow_missing=flag(params, "allow_missing"),
     )
@@ -61,13 +70,16 @@ def load_files(spec: DataSpec) -> SourceData:
 
 
 def read_run(path: Path) -> dict[str, tuple[tuple[str, float], ...]]:
-    """Read a run as query id → ((docid, score), …), best first.
+    """Read a run as query id → ((docid, score), …), best first; .json and .jsonl as ``runs`` says.
 
     Raises:
         DataError: a line without six columns, a rank or score that is no finite number, or a
             document listed twice for a query.
     """
-    rows: dict[str, dict[str, tuple[float, int]]] = {}
+    if path.suffix in SUFFIXES:
+        return read_json_run(path)
+    scores: dict[str, dict[str, float]] = {}
+    ranks: dict[str, dict[str, int]] = {}
     for where, line in lines(path):
         cells = line.split()
         if len(cells) != 6:
@@ -83,14 +95,33 @@ def read_run(path: Path) -> dict[str, tuple[tuple[str, float], ...]]:
             ) from error
         if not math.isfinite(value):
             raise DataError(f"score {score!r}", where=where, expected="a finite number")
-        entries = rows.setdefault(qid, {})
-        if docid in entries:
+        if docid in scores.setdefault(qid, {}):
             raise DataError(f"document {docid!r} of {qid!r} appears twice", where=where)
-        entries[docid] = (-value, position)
-    return {
-        qid: tuple((d, -entries[d][0]) for d in sorted(entries, key=lambda d: (*entries[d], d)))
-        for qid, entries in rows.items()
-    }
+        scores[qid][docid] = value
+        ranks.setdefault(qid, {})[docid] = position
+    found = {qid: tuple((d, own[d]) for d in evaluated_order(own)) for qid, own in scores.items()}
+    _say_ties(path, found, ranks)
+    return found
+
+
+def _say_ties(
+    path: Path, found: Mapping[str, Scored], ranks: Mapping[str, Mapping[str, int]]
+) -> None:
+    """Tell when the rank column orders equal scores otherwise than trec_eval does."""
+    odd = [
+        qid
+        for qid, pairs in found.items()
+        if any(
+            a[1] == b[1] and ranks[qid][a[0]] > ranks[qid][b[0]]
+            for a, b in zip(pairs, pairs[1:], strict=False)
+        )
+    ]
+    if odd:
+        log.warning(
+            "%s: equal scores of %d of %d queries are ordered by document id, as trec_eval does; "
+            "the rank column says otherwise",
+            path, len(odd), len(found),
+        )  # fmt: skip
 
 
 def write_run(path: Path, rankings: Iterable[Ranking], tag: str, *, scores: bool = False) -> None:

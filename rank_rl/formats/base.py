@@ -30,9 +30,11 @@ from rank_rl.records import (
 from rank_rl.registry import nearest
 from rank_rl.specs import FormatSpec, Spec
 
-# Keys that every wording has: required placeholders, then optional ones.
+# Keys that every wording has: required placeholders, then optional ones. ``no_instruction``, what
+# stands in the place of a query's instruction where it has none, may be left out.
 COMMON_RULES: Rules = {
     "instruction": ("instruction", ""),
+    "no_instruction": ("", ""),
     "hint_rank": ("rank", ""),
     "hint_score": ("score", ""),
 }
@@ -190,9 +192,10 @@ def document(
 
 
 def question(words: Wording, view: View) -> dict[str, str]:
-    """The placeholders ``query`` and ``instruction`` (empty when the query has none)."""
+    """The placeholders ``query`` and ``instruction`` (the wording's own, or empty, without one)."""
     instruction = neutralise(view.query.instruction or "")
-    wrapped = words.fill("instruction", instruction=instruction) if instruction else ""
+    without = words.texts.get("no_instruction", "")
+    wrapped = words.fill("instruction", instruction=instruction) if instruction else without
     return {"query": neutralise(view.query.text), "instruction": wrapped}
 
 

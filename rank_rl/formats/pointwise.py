@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from rank_rl.formats import base, wording
 from rank_rl.formats.grades import Found, Numbers, Scale, Words
 from rank_rl.formats.labels import ascii_form
 from rank_rl.formats.notes import read_note, with_note
-from rank_rl.formats.tags import harmless
+from rank_rl.formats.tags import Tagged, harmless
 from rank_rl.records import Grades, Mode, Outcome, Prompt, Scores, View
 from rank_rl.specs import FormatSpec, Spec
 
@@ -38,6 +38,7 @@ RULES: wording.Rules = {
 }
 
 _BLANK = " \t\r\n"
+_EMPTY = re.compile(r"<think>\s*</think>\s*")
 
 
 class Params(Spec):
@@ -45,7 +46,8 @@ class Params(Spec):
     those are worth (0, 1, … when null); ``grade_max``: the judged grade that earns the best one in
     ideal answers (when null, grades are written as they are, at most the best); ``order``: whether
     the reasoning comes before or after the grade in mode reason; ``prefill``: how the assistant's
-    turn already begins, in mode reason with the reasoning first."""
+    turn already begins, in mode reason with the reasoning first; in mode answer an empty reasoning,
+    for models that are shown one before the grade (``<think>\\n\\n</think>\\n\\n``)."""
 
     max: int = Field(default=3, ge=1, le=1000)
     labels: list[str] | None = Field(default=None, min_length=2)
@@ -100,7 +102,9 @@ class PointwiseFormat:
         self._task = "label_first" if self.label_first else spec.mode
         _check_rubric(self.words, self.scale, self._task)
         thinks = spec.mode == "reason" and not self.label_first
-        self.prefill = base.check_prefill(spec, self.params.prefill, "<think>\n" if thinks else "")
+        self.prefill = self.params.prefill
+        if spec.mode == "reason" or not _EMPTY.fullmatch(self.prefill):
+            base.check_prefill(spec, self.prefill, "<think>\n" if thinks else "")
 
     @property
     def mode(self) -> Mode:
@@ -148,7 +152,8 @@ class PointwiseFormat:
         label = self.scale.texts[int(most * min(grade, top) / top + 0.5)]
         if self.label_first:
             return with_note(label, harmless(reasoning))
-        return base.with_reasoning(self.mode, reasoning, label)
+        before = self.prefill if self.mode == "answer" else ""
+        return before + base.with_reasoning(self.mode, reasoning, label)
 
     def label_texts(self, view: View) -> tuple[str, ...]:
         """``0`` … ``max``, or the labels, worst first."""
@@ -173,7 +178,7 @@ class PointwiseFormat:
 
     def _read(self, text: str, prefill: str) -> _Read:
         """Find grade and reasoning, and name what is wrong with them."""
-        tagged = base.read_tags(text, prefill, "answer" if self.label_first else self.mode)
+        tagged = self._tagged(text, prefill)
         plain = ascii_form(tagged.answer)
         if self.label_first:
             grade = self.scale.leading(plain)
@@ -186,6 +191,15 @@ class PointwiseFormat:
         foreign = [] if ascii_form(head).strip(_BLANK) == head.strip(_BLANK) else ["non_ascii"]
         issues = (*tagged.issues, *foreign, *(grade.issues if grade else ()), *found)
         return _Read(grade=grade, reasoning=reasoning, issues=issues, shift=tagged.start)
+
+    def _tagged(self, text: str, prefill: str) -> Tagged:
+        """Reasoning and answer; the empty reasoning of mode answer is no part of the answer."""
+        if self.mode == "reason":
+            return base.read_tags(text, prefill, "answer" if self.label_first else "reason")
+        whole = prefill + text
+        begun = len(self.prefill) if whole.startswith(self.prefill) else 0
+        tagged = base.read_tags(whole[begun:], "", "answer")
+        return replace(tagged, start=tagged.start + begun)
 
     def _prompt(self, view: View, index: int) -> Prompt:
         named = {"max": self.scale.texts[-1], "labels": self._named}
@@ -246,7 +260,7 @@ def _check_rubric(words: wording.Wording, scale: Scale, task: str) -> None:
     Raises:
         RecipeError: it does not.
     """
-    asked = f"{words.texts['rubric']}\n{words.texts[task]}"
+    asked = "\n".join(words.texts[key] for key in ("system", "rubric", task))
     if isinstance(scale, Numbers):
         named = max(map(int, re.findall(r"[0-9]+", words.texts["rubric"])), default=0)
         if named > scale.most:

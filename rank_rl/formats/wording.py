@@ -19,6 +19,7 @@ from rank_rl.registry import nearest
 # Key of a wording → (placeholders it must have, placeholders it may have), separated by spaces.
 Rules: TypeAlias = Mapping[str, tuple[str, str]]
 
+OPTIONAL = ("no_instruction",)  # keys that any wording may leave out
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 _FOLDER = Path(__file__).with_suffix("")
 
@@ -66,7 +67,8 @@ def load(fmt: str, wording: str, rules: Rules, *, unused: Collection[str] = ()) 
     if isinstance(version, bool) or not isinstance(version, int | str):
         raise RecipeError("no version", where=f"{path.name}: {name}.version", expected="a number")
     known = {k: v for k, v in texts.items() if k != "version"}
-    needed = {k: rule for k, rule in rules.items() if k in known or k not in unused}
+    spare = {*unused, *OPTIONAL}
+    needed = {k: rule for k, rule in rules.items() if k in known or k not in spare}
     checked = _check(known, needed, path, name)
     source = fmt if path.parent == _FOLDER else f"{fmt}/{path.stem}"
     return Wording(version=f"{source}/{name}@{version}", texts=checked)

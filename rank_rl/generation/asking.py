@@ -131,7 +131,7 @@ class TextAsker:
         ]
 
     def _asked(self, view: View, prompt: Prompt, completion: Completion) -> Asked:
-        outcome = self.fmt.parse(completion.text, view, prefill=prompt.prefill)
+        outcome = read(self.fmt, view, prompt, completion)
         if self.scored_by is not None and outcome.answer is not None:
             if not completion.slots:
                 started = time.perf_counter()
@@ -143,6 +143,16 @@ class TextAsker:
             qid=view.query.qid, view=view, prompt=prompt, completion=completion, outcome=outcome
         )
         return Asked(exchange=exchange, statuses={outcome.status: 1})
+
+
+def read(fmt: Format, view: View, prompt: Prompt, completion: Completion) -> Outcome:
+    """What a completion says; one that never came says nothing (issue ``no_answer``).
+
+    The outcome is a new object every time: callers find what belongs to it by its identity.
+    """
+    if completion.finish == "error":
+        return Outcome(status="failed", issues=("no_answer",))
+    return fmt.parse(completion.text, view, prefill=prompt.prefill)
 
 
 def make_asker(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SKIPPED = base.with_reasoning("reason", "", "").removesuffix("</answer>")
 
 # Whether a label comes first depends on the format alone; it needs a view to be asked.
-_ANY = numbered(Query(qid="q", text="?"), [Candidate(docid="d", text="?", rank=1)])
+ANY = numbered(Query(qid="q", text="?"), [Candidate(docid="d", text="?", rank=1)])
 
 
 def check_reasoning(fmt: Format, wanted: str, *, where: str = "reasoning") -> Reasoning:
@@ -51,7 +51,7 @@ def check_reasoning(fmt: Format, wanted: str, *, where: str = "reasoning") -> Re
 
 def label_first(fmt: Format) -> bool:
     """Whether reasoning follows the label, so that the label is there before any is written."""
-    return fmt.mode == "reason" and hasattr(fmt, "choices") and fmt.lead(_ANY) is not None  # type: ignore[attr-defined]
+    return fmt.mode == "reason" and hasattr(fmt, "choices") and fmt.lead(ANY) is not None  # type: ignore[attr-defined]
 
 
 def begun(fmt: Format, prompt: Prompt, reasoning: Reasoning) -> Prompt:

@@ -19,6 +19,7 @@ from typing import Any
 from rank_rl.generation.calls import CallError, Reply
 from rank_rl.records import Completion
 
+FIRST = "first"  # the place of an answer's first token in ``Completion.slots``
 # json.loads joins the pairs; a half that is left over could not be written to a file.
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 # Gateways answer 403 also when a filter of theirs did not like one prompt.
@@ -165,6 +166,7 @@ class Reading:
             finish="length" if finish == "length" else "stop",
             reasoning=reasoning,
             logprob=total(choice.get("logprobs")),
+            slots=first_token(choice.get("logprobs")),
         )
 
 
@@ -187,3 +189,21 @@ def total(logprobs: Any) -> float | None:
     except (TypeError, KeyError, ValueError):
         return None
     return math.fsum(terms) if terms and all(map(math.isfinite, terms)) else None
+
+
+def first_token(logprobs: Any) -> dict[str, dict[str, float]]:
+    """What could have stood at the first token, with log-probabilities, under the name ``FIRST``.
+
+    Empty where the server does not tell; alternatives with one text count as one.
+    """
+    try:
+        told = logprobs["content"][0]["top_logprobs"]
+        pairs = [(str(one["token"]), float(one["logprob"])) for one in told]
+    except (TypeError, KeyError, IndexError, ValueError):
+        return {}
+    found: dict[str, float] = {}
+    for token, logprob in pairs:
+        if not math.isnan(logprob):
+            token = LONE_SURROGATE.sub("\ufffd", token)
+            found[token] = max(logprob, found.get(token, -math.inf))
+    return {FIRST: found} if found else {}

@@ -86,11 +86,14 @@ class PromptContract:
         text = json.dumps(self._content(), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
+    def record(self) -> dict[str, Any]:
+        """What the file holds, with the mode and the hash."""
+        return {**self._content(), "mode": self.mode, "hash": self.hash}
+
     def write(self, folder: str | Path) -> Path:
         """Save as ``rank_rl.json`` in a checkpoint folder."""
         path = Path(folder) / FILE
-        content = {**self._content(), "mode": self.mode, "hash": self.hash}
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(self.record(), indent=2, ensure_ascii=False) + "\n"
         path.write_text(text, encoding="utf-8")
         return path
 

@@ -20,8 +20,9 @@ from rank_rl.specs.base import (
     Spec,
     StrategySpec,
 )
-from rank_rl.specs.bench import BenchSpec, RankSpec, SystemSpec
+from rank_rl.specs.bench import BenchSpec, CollectionSpec, DiagnosisSpec, RankSpec, SystemSpec
 from rank_rl.specs.data import CurriculumSpec, DataSpec, FirstStageSpec, SamplerSpec
+from rank_rl.specs.leaks import LeakSpec
 from rank_rl.specs.recipe import PipelineSpec, PipelineStage, RecipeSpec
 from rank_rl.specs.teach import (
     FilterSpec,
@@ -48,6 +49,9 @@ __all__ = [
     "ArmStagesSpec",
     "ArmsSpec",
     "BenchSpec",
+    "CollectionSpec",
+    "DiagnosisSpec",
+    "LeakSpec",
     "RankSpec",
     "CurriculumSpec",
     "DataSpec",

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from rank_rl.specs.base import Spec, StrategySpec
+from rank_rl.specs.leaks import LeakSpec
 
 
 class FirstStageSpec(Spec):
@@ -175,6 +176,8 @@ class DataSpec(Spec):
     training documents, for losses that learn from them; ``teacher_relevant`` makes its so many
     best documents relevant (grade 1) for training queries that nobody has graded, and
     ``teacher_grades`` makes its scores the grades of all training queries, from 0 to so many.
+    ``leaks`` compares training queries with test queries, and with other test collections, by
+    n-grams; null compares ids and whole texts only.
     """
 
     source: str
@@ -196,6 +199,7 @@ class DataSpec(Spec):
     teacher_run: str | None = None
     teacher_relevant: int | None = Field(default=None, ge=1)
     teacher_grades: int | None = Field(default=None, ge=1)
+    leaks: LeakSpec | None = None
 
     @model_validator(mode="after")
     def _has_teacher(self) -> DataSpec:

@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from rank_rl.specs.base import FormatSpec, NamedSpec, Spec, StrategySpec
-
-_SECRETS = {"api_key", "apikey", "key", "token", "auth", "authorization", "password", "secret"}
-
-
-def _secret(content: Any) -> str:
-    """The name of a parameter that would hold a secret, or nothing; never its value."""
-    if isinstance(content, dict):
-        for key, value in content.items():
-            name = str(key).lower().replace("-", "_")
-            if name in _SECRETS or name.removeprefix("x_") in _SECRETS:
-                return f"{key!r}"
-            if name == "base_url" and "@" in str(value):
-                return "a base_url with a user or a password"
-            if name == "api_key_env" and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", str(value)):
-                return "an api_key_env that is not the NAME of a variable"
-            if found := _secret(value):
-                return found
-    if isinstance(content, list):
-        return next(filter(None, map(_secret, content)), "")
-    return ""
+from rank_rl.specs.secrets import secret
 
 
 class PriceSpec(Spec):
@@ -49,7 +29,7 @@ class TeacherSpec(NamedSpec):
 
     @model_validator(mode="after")
     def _no_secrets(self) -> TeacherSpec:
-        if found := _secret(self.params):
+        if found := secret(self.params):
             raise ValueError(
                 f"{found} does not belong into a recipe: keys come from the environment, "
                 "api_key_env names the variable"
@@ -172,7 +152,7 @@ class TeachSpec(Spec):
 
     @model_validator(mode="after")
     def _names(self) -> TeachSpec:
-        if found := _secret(self.hub):
+        if found := secret(self.hub):
             raise ValueError(
                 f"{found} does not belong into a recipe: the token comes from the environment"
             )

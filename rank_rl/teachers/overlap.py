@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from rank_rl.data.files import identifier, json_lines, lines, text_field
+from rank_rl.data.leak_files import query_pairs as read_queries
 from rank_rl.data.splits import normalised
-from rank_rl.errors import DataError
+
+__all__ = ["Near", "read_queries", "remove_near"]
 
 # Texts of fewer words are compared by single words too.
 SHORT = 8
@@ -108,34 +108,6 @@ def remove_near(
             near.add(name, text)
             kept.append((name, text))
     return kept, removed
-
-
-def read_queries(path: Path) -> Pairs:
-    """Read (id, text) from BEIR queries, tasks or lessons (JSONL), or ``id<tab>text`` lines.
-
-    A folder stands for its ``queries.jsonl``.
-
-    Raises:
-        DataError: no such file, a line without id or text, or without tab.
-    """
-    path = path / "queries.jsonl" if path.is_dir() else path
-    _, first = next(lines(path))
-    if first.lstrip().startswith("{"):
-        return [
-            (
-                identifier(record, ("_id", "qid", "id"), where),
-                text_field(record, ("text", "query"), where),
-            )
-            for where, record in json_lines(path)
-        ]
-    return [_tsv(where, line) for where, line in lines(path)]
-
-
-def _tsv(where: str, line: str) -> tuple[str, str]:
-    name, tab, text = line.partition("\t")
-    if not (tab and name.strip() and text.strip()):
-        raise DataError("no query", where=where, expected="id<tab>text, or JSON lines")
-    return name.strip(), text.strip()
 
 
 def _features(plain: str) -> _Features:

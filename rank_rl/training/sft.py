@@ -113,8 +113,8 @@ def drawn_rows(stage: common.Stage) -> tuple[list[dict[str, Any]], dict[str, Any
 def lesson_rows(stage: common.Stage) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Rows of a teacher's lessons, as ``data.lessons`` names them, in the student's format.
 
-    Lessons about queries of the validation or test part are left out, and lessons whose number of
-    documents the format cannot show; both are counted.
+    Lessons about queries of the validation or test part are left out, those that ``data.leaks``
+    filters, and lessons whose number of documents the format cannot show; all are counted.
 
     Raises:
         DataError: no lesson is left.
@@ -122,7 +122,8 @@ def lesson_rows(stage: common.Stage) -> tuple[list[dict[str, Any]], dict[str, An
     spec = stage.spec
     held_out = (*stage.collection.validation, *stage.collection.test)
     path = Path(str(spec.data.lessons)).expanduser()
-    lessons, report = lesson_files.usable(lesson_files.read(path), stage.fmt, held_out)
+    leaking = stage.collection.leaking
+    lessons, report = lesson_files.usable(lesson_files.read(path), stage.fmt, held_out, leaking)
     written: list[dict[str, Any]] = []
     cuts = CutReport()
     for lesson in lessons:

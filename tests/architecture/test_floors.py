@@ -22,7 +22,7 @@ FLOORS = [
     {"formats", "data", "specs"},
     {"rewards", "strategies"},
     {"losses", "models", "generation"},
-    {"teachers", "training", "hub", "bench", "rerank", "serve", "recipe"},
+    {"teachers", "training", "hub", "bench", "rerank", "report", "serve", "recipe"},
     {"cli", "__main__", "__init__"},
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -14,7 +14,8 @@ from encoders import save_bert
 
 from rank_rl import formats
 from rank_rl.bench import tables
-from rank_rl.bench.run import portable, run
+from rank_rl.bench.portable import portable
+from rank_rl.bench.run import run
 from rank_rl.data import trec
 from rank_rl.data.tasks import write_tasks
 from rank_rl.errors import ModelError, RecipeError

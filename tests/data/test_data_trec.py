@@ -20,13 +20,19 @@ def written(tmp_path: Path, text: str, name: str = "file.txt") -> Path:
     return path
 
 
-def test_a_run_is_read_by_score_then_by_rank(tmp_path: Path) -> None:
+def test_a_run_is_read_as_trec_eval_reads_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     run = "q1 Q0 a 1 1.0 t\nq1 Q0 b 2 3.5 t\nq1 Q0 d 4 1.0 t\nq1 Q0 c 3 1.0 t\n"
     run += "q2\tQ0\tx\t1\t-2e-1\tt\n"
     assert read_run(written(tmp_path, run)) == {
-        "q1": (("b", 3.5), ("a", 1.0), ("c", 1.0), ("d", 1.0)),
+        "q1": (("b", 3.5), ("d", 1.0), ("c", 1.0), ("a", 1.0)),
         "q2": (("x", -0.2),),
     }
+    assert "equal scores of 1 of 2 queries" in caplog.text
+    caplog.clear()
+    read_run(written(tmp_path, "q1 Q0 b 1 1.0 t\nq1 Q0 a 2 1.0 t\nq1 Q0 c 3 0.5 t\n"))
+    assert not caplog.text  # ties whose ranks agree with trec_eval's order
 
 
 def test_written_scores_fall_strictly_even_where_they_were_tied(tmp_path: Path) -> None:

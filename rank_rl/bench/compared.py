@@ -1,0 +1,68 @@
+"""Paired comparisons of systems: every one with every baseline, and the named steps.
+
+Contract: differences are of per-query values (means over seeds), with a bootstrap interval and the
+p-values of a randomisation test and of a t-test; Holm's correction runs over all systems that are
+compared with the same baseline in the same metric. Steps are not corrected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from rank_rl.bench import stats
+from rank_rl.bench.measures import PerQuery
+
+
+class Compares(Protocol):
+    """What says which systems are compared: ``merge.Plan``."""
+
+    @property
+    def metrics(self) -> Sequence[str]: ...
+    @property
+    def baselines(self) -> Sequence[str]: ...
+    @property
+    def steps(self) -> Sequence[tuple[str, str]]: ...
+    @property
+    def samples(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+
+
+def comparisons(plan: Compares, values: Mapping[str, PerQuery]) -> list[dict[str, Any]]:
+    """Every system against every baseline, Holm's correction within metric and baseline."""
+    rows: list[dict[str, Any]] = []
+    for metric in plan.metrics:
+        for baseline in plan.baselines:
+            others = [name for name in values if name != baseline]
+            found = {o: compare(plan, values, metric, baseline, o) for o in others}
+            adjusted = stats.holm({o: row["p"] for o, row in found.items()})
+            rows += [
+                {"metric": metric, "baseline": baseline, "system": o, **row, "p_holm": adjusted[o]}
+                for o, row in found.items()
+            ]
+    return rows
+
+
+def steps(plan: Compares, values: Mapping[str, PerQuery]) -> list[dict[str, Any]]:
+    """What each stage added: differences of named pairs, uncorrected."""
+    return [
+        {"metric": m, "from": a, "to": b, **compare(plan, values, m, a, b)}
+        for m in plan.metrics
+        for a, b in plan.steps
+    ]
+
+
+def compare(
+    plan: Compares, values: Mapping[str, PerQuery], metric: str, first: str, second: str
+) -> dict[str, float]:
+    """``second - first`` in one metric: difference, interval, p of both tests."""
+    a, b = list(values[first][metric].values()), list(values[second][metric].values())
+    found = stats.difference(a, b, samples=plan.samples, seed=plan.seed)
+    return {
+        "difference": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "p": stats.randomisation_test(a, b, samples=plan.samples, seed=plan.seed),
+        "p_t": stats.t_test(a, b),
+    }

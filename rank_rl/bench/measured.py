@@ -1,0 +1,115 @@
+"""The collections that a benchmark ranks: the recipe's own, or those of ``bench.collections``.
+
+Contract: only test splits are ranked; each collection has its own folder below the output folder
+where there are several, and the metrics that the recipe, or its source, names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rank_rl import data
+from rank_rl.bench.document import CollectionFacts
+from rank_rl.bench.measures import Judgements, check_metrics
+from rank_rl.data import Collection
+from rank_rl.data.known import default_metrics
+from rank_rl.data.leaks import bench_leaks
+from rank_rl.errors import DataError
+from rank_rl.records import RankingTask
+from rank_rl.specs import BenchSpec, RecipeSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One collection of a benchmark.
+
+    Attributes:
+        name: the collection's.
+        collection: what was loaded.
+        metrics: what is measured.
+        judgements: of the queries that count.
+        leaks: what the leak check found; None when it was not asked for.
+        out_dir: where its files go.
+    """
+
+    name: str
+    collection: Collection
+    metrics: tuple[str, ...]
+    judgements: Judgements
+    leaks: dict[str, Any] | None
+    out_dir: Path
+
+    @property
+    def tasks(self) -> Sequence[RankingTask]:
+        """The queries that are ranked."""
+        return self.collection.test
+
+    @property
+    def facts(self) -> CollectionFacts:
+        """What documents of this collection agree on."""
+        return CollectionFacts.of(
+            self.name,
+            self.tasks,
+            first_stage=str(self.collection.provenance.get("first_stage", "")),
+            queries=len(self.judgements.grades),
+            left_out=tuple(self.judgements.left_out),
+        )
+
+
+def measured(spec: RecipeSpec, bench: BenchSpec) -> list[Measured]:
+    """Load what a recipe's benchmark ranks.
+
+    Raises:
+        DataError: a collection is missing, malformed or without test queries.
+        RecipeError: an unknown metric.
+    """
+    out_dir = Path(spec.run.output_dir)
+    if not bench.collections:
+        return [_one(spec, bench, data.load(spec.data, seed=spec.run.seed), out_dir)]
+    return [
+        _one(
+            spec,
+            bench,
+            data.load(one, seed=spec.run.seed),
+            out_dir / folder(one.name),
+            name=one.name,
+            metrics=one.metrics or default_metrics(one),
+        )
+        for one in bench.collections
+    ]
+
+
+def folder(name: str) -> str:
+    """A collection's name as that of its folder."""
+    return re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip("._") or "collection"
+
+
+def _one(
+    spec: RecipeSpec,
+    bench: BenchSpec,
+    collection: Collection,
+    out_dir: Path,
+    *,
+    name: str | None = None,
+    metrics: Sequence[str] | None = None,
+) -> Measured:
+    name = name or collection.name
+    if not collection.test:
+        raise DataError("no test queries", where=f"collection {name!r}")
+    leaks = bench_leaks(bench.leaks, collection) if bench.leaks else None
+    out = leaks["left_out"] if leaks else ()
+    judgements = Judgements.of(collection.test, without=out)
+    chosen = tuple(metrics or bench.metrics)
+    check_metrics(judgements, chosen)
+    return Measured(
+        name=name,
+        collection=collection,
+        metrics=chosen,
+        judgements=judgements,
+        leaks=leaks,
+        out_dir=out_dir,
+    )

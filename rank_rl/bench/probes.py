@@ -1,0 +1,106 @@
+"""What is found by asking some queries again: latency, position bias, sensitivity to formatting.
+
+Contract: nothing is asked unless the recipe wants it; what was found is kept with the number of
+queries it was asked with, so that a probe which is wanted later is asked alone and nothing twice.
+``metered`` measures energy while a batch of queries is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rank_rl import seeds
+from rank_rl.bench import costs
+from rank_rl.bench.diagnosis import formatting, position
+from rank_rl.records import Ranking, RankingTask
+from rank_rl.specs import RecipeSpec
+
+if TYPE_CHECKING:
+    from rank_rl.rerank import Reranker
+
+ASKED = "asked"  # with which settings a probe was asked
+
+
+def missing(spec: RecipeSpec, known: Mapping[str, Any], metric: str) -> dict[str, dict[str, Any]]:
+    """Settings of the probes that a recipe wants and that are not known, by name.
+
+    ``metric`` is the one in which rankings are compared.
+    """
+    bench = spec.bench
+    if bench is None:
+        return {}
+    looked = bench.diagnosis
+    wanted = {
+        "latency": {"queries": bench.latency},
+        "position": {
+            "queries": looked.position,
+            "shuffles": looked.shuffles,
+            "metric": metric,
+        },
+        "formatting": {"queries": looked.formatting, "metric": metric},
+    }
+    return {
+        name: settings
+        for name, settings in wanted.items()
+        if settings["queries"] and known.get(name, {}).get(ASKED) != settings
+    }
+
+
+def ask(
+    wanted: Mapping[str, Mapping[str, Any]],
+    reranker: Reranker,
+    tasks: Sequence[RankingTask],
+    given: Mapping[str, Ranking],
+    *,
+    seed: int,
+) -> dict[str, Any]:
+    """Ask the probes named in ``wanted``; returns what each found, and its settings.
+
+    ``given`` are the rankings of the tasks as they are, which are not asked for again.
+    """
+
+    def rank(some: Sequence[RankingTask]) -> list[Ranking]:
+        return [result.ranking for result in reranker.rank_tasks(some)]
+
+    found: dict[str, Any] = {}
+    for name, settings in wanted.items():
+        chosen = sample(tasks, settings["queries"], seed)
+        known = {t.query.qid: given[t.query.qid] for t in chosen}
+        if name == "latency":
+            values = costs.latency(lambda task: rank([task]), chosen, len(chosen))
+        elif name == "position":
+            shuffles, metric = settings["shuffles"], settings["metric"]
+            values = position(
+                rank, chosen, shuffles=shuffles, seed=seed, given=known, metric=metric
+            )
+        else:
+            values = formatting(rank, chosen, metric=settings["metric"], seed=seed, given=known)
+        found[name] = {**(values or {}), ASKED: dict(settings)}
+    return found
+
+
+def sample(tasks: Sequence[RankingTask], count: int, seed: int) -> list[RankingTask]:
+    """Some of the tasks, drawn by their ids alone, in their order."""
+    drawn = sorted(tasks, key=lambda t: seeds.derive(seed, "probe", t.query.qid))[:count]
+    chosen = {task.query.qid for task in drawn}
+    return [task for task in tasks if task.query.qid in chosen]
+
+
+class Meter:
+    """Energy in kWh; None when it was not, or could not be, measured."""
+
+    kwh: float | None = None
+
+
+@contextmanager
+def metered(spec: RecipeSpec) -> Iterator[Meter]:
+    """Measure what is done inside, where the recipe wants that."""
+    meter = Meter()
+    if spec.bench is None or not spec.bench.energy:
+        yield meter
+        return
+    with costs.energy() as measured:
+        yield meter
+    meter.kwh = measured.kwh

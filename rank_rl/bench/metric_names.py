@@ -93,9 +93,7 @@ def read(name: str) -> Metric:
     persistent = (kind == "rbp") == bool((found["digits"] or "").strip("0"))
     if not (given and whole and persistent):
         raise _unknown(name)
-    return Metric(
-        kind=kind, cut=cut or None, level=level, persistence=found["digits"] or ""
-    )
+    return Metric(kind=kind, cut=cut or None, level=level, persistence=found["digits"] or "")
 
 
 def _unknown(name: str) -> RecipeError:

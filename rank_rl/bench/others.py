@@ -32,11 +32,6 @@ from rank_rl.teachers.params import checked
 if TYPE_CHECKING:
     from rank_rl.models.cross_encoders import CrossEncoderSettings
 
-OTHERS = ("endpoint", "cross_encoder")
-_SETTINGS = {
-    "sentence-transformers": "rank_rl.models.cross_encoders:CrossEncoderSettings",
-}
-
 
 def other_setting(system: SystemSpec, spec: RecipeSpec) -> Setting:
     """How such a system is asked: as it says itself, else the recipe's format and strategy.
@@ -206,9 +201,9 @@ def _counter(system: SystemSpec, spec: RecipeSpec) -> tuple[TokenCounter, str]:
 
 
 def _pairs(system: SystemSpec) -> CrossEncoderSettings:
-    settings: CrossEncoderSettings = checked(
-        "cross-encoder of", "sentence-transformers", system.params, _SETTINGS
-    )
+    from rank_rl.models.cross_encoders import LIBRARY, SETTINGS
+
+    settings: CrossEncoderSettings = checked("cross-encoder of", LIBRARY, system.params, SETTINGS)
     return settings
 
 

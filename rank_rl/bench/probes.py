@@ -8,7 +8,7 @@ queries it was asked with, so that a probe which is wanted later is asked alone 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from rank_rl import seeds
@@ -69,7 +69,9 @@ def ask(
         chosen = sample(tasks, settings["queries"], seed)
         known = {t.query.qid: given[t.query.qid] for t in chosen}
         if name == "latency":
-            values = costs.latency(lambda task: rank([task]), chosen, len(chosen))
+            # What a server has answered is kept, and would come at once.
+            with getattr(reranker.generator, "asking_again", nullcontext)():
+                values = costs.latency(lambda task: rank([task]), chosen, len(chosen))
         elif name == "position":
             shuffles, metric = settings["shuffles"], settings["metric"]
             values = position(

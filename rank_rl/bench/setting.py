@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import rank_rl
 from rank_rl import formats, strategies
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from rank_rl.models.tokens import ChatTokens
 
 _EXPECTED = {"slots": "slots", "text": "that writes", "scorer": "that a scorer reads"}
+OTHERS = ("endpoint", "cross_encoder")  # kinds whose model is no checkpoint: see ``others``
+T = TypeVar("T")
 MAX_NEW_TOKENS = 256  # of a system without a checkpoint that says how long answers are
 
 
@@ -38,7 +40,7 @@ class Models:
 
     def __init__(self, spec: RecipeSpec) -> None:
         self.spec = spec
-        self._last: tuple[tuple[str, str], Loaded] | None = None
+        self._last: tuple[tuple[str, ...], Any] | None = None
 
     def revision(self, name: str) -> str:
         """What pins the content of a model (downloads or converts it if needed)."""
@@ -57,12 +59,17 @@ class Models:
 
         # A scorer is made for its format; all others are asked through the same weights.
         form = fmt.spec.model_dump_json() if formats.kind(fmt) == "scorer" else ""
-        if self._last is None or self._last[0] != (name, form):
+        update = {"name": name, "revision": self.pinned(name), "lora": None}
+        spec = self.spec.model.model_copy(update=update)
+        return self.keep((name, form), lambda: load_for(fmt, spec))
+
+    def keep(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
+        """What was made last for this key, else a new one in its place: two need not fit."""
+        if self._last is None or self._last[0] != key:
             self._last = None
-            update = {"name": name, "revision": self.pinned(name), "lora": None}
-            spec = self.spec.model.model_copy(update=update)
-            self._last = (name, form), load_for(fmt, spec)
-        return self._last[1]
+            self._last = key, make()
+        found: T = self._last[1]
+        return found
 
     def pinned(self, name: str) -> str | None:
         """The revision that the recipe asks of a model."""
@@ -91,6 +98,10 @@ def setting(system: SystemSpec, spec: RecipeSpec) -> Setting:
         RecipeError: no format fits, or it cannot be read out as asked for.
         ModelError: the checkpoint's wording is not the installed one.
     """
+    if system.kind in OTHERS:
+        from rank_rl.bench.others import other_setting
+
+        return other_setting(system, spec)
     return setting_with(system, spec, _contract(system, spec))
 
 
@@ -135,6 +146,8 @@ def settled(system: SystemSpec, spec: RecipeSpec) -> Setting | None:
     """
     if not system.model:
         return None
+    if system.kind in OTHERS:
+        return setting(system, spec)
     contract = contract_here(system.model)
     bare = system.model.startswith("pip:") or Path(system.model).expanduser().is_dir()
     return setting_with(system, spec, contract) if contract or bare else None
@@ -211,8 +224,7 @@ def key(system: SystemSpec, spec: RecipeSpec, tasks: Sequence[RankingTask], mode
     if system.model is not None:
         how = setting(system, spec)
         parts |= {
-            "model": models.revision(system.model),
-            "loading": spec.model.model_dump(mode="json", include={"dtype", "autocast"}),
+            **_pins(system, spec, models),
             "format": how.format.model_dump(mode="json"),
             "wording": formats.make(how.format).version,
             "strategy": how.strategy.model_dump(mode="json"),
@@ -223,6 +235,16 @@ def key(system: SystemSpec, spec: RecipeSpec, tasks: Sequence[RankingTask], mode
     elif system.path is not None and Path(system.path).is_file():
         parts["file"] = hashlib.sha256(Path(system.path).read_bytes()).hexdigest()
     return digest(parts)
+
+
+def _pins(system: SystemSpec, spec: RecipeSpec, models: Models) -> dict[str, Any]:
+    """What pins the content of a system's model."""
+    if system.kind in OTHERS:
+        from rank_rl.bench.others import other_pins
+
+        return other_pins(system, spec, models)
+    loading = spec.model.model_dump(mode="json", include={"dtype", "autocast"})
+    return {"model": models.revision(str(system.model)), "loading": loading}
 
 
 def _task_facts(task: RankingTask) -> list[Any]:

@@ -168,11 +168,11 @@ def seeds_interval(
 ) -> Interval:
     """Mean over queries and seeds with an interval for other queries and other seeds.
 
-    The interval over queries of the mean over seeds (``bootstrap``), made wider by what the seeds
-    add: the variance between seeds beyond what chance in queries explains, in a model where queries
-    and seeds are crossed and both drawn at random (Cornfield and Tukey, 1956), with the degrees of
-    freedom of Satterthwaite (1946). With few seeds those are few, and the interval is wide: two
-    seeds say little about a third. With one seed it is the interval over queries.
+    The interval over queries of the mean over seeds (``bootstrap``), widened by what the seeds add:
+    the variance between their means beyond what chance in queries explains, in a model where
+    queries and seeds are crossed and both drawn at random (Cornfield and Tukey, 1956). Both parts
+    are multiplied by their own t quantile (Cochran, 1964): with few seeds the interval is wide, as
+    two seeds say little about a third. With one seed it is the interval over queries.
 
     Args:
         values_by_seed: one list a seed, all over the same queries in the same order.
@@ -237,31 +237,27 @@ def _means(data: NDArray[np.float64], samples: int, seed: int) -> NDArray[np.flo
 def _widened(
     found: Interval, data: NDArray[np.float64], tables: Sequence[NDArray[np.float64]]
 ) -> Interval:
-    """An interval over queries with the variance between the seeds of each table added."""
+    """An interval over queries, widened by the variance between the seeds of each table."""
+    added = sum(_seed_part(table) for table in tables if len(table) > 1)
     n = data.size
-    queries = float(data.var(ddof=1)) / n if n > 1 else 0.0
-    total, freedom = queries, queries**2 / max(1, n - 1)
-    for table in tables:
-        m = len(table)
-        if m < 2:
-            continue
-        between = float(table.mean(1).var(ddof=1)) / m
-        rest = _residual(table) / (n * m) if n > 1 else 0.0
-        if between > rest:
-            total += between - rest
-            freedom += between**2 / (m - 1) + rest**2 / ((m - 1) * max(1, n - 1))
-    if total <= queries:
-        return found
-    t = float(stdtrit(total**2 / freedom, 0.975))
-    if queries == 0 or n == 1:
-        half = t * math.sqrt(total)
-        return Interval(mean=found.mean, low=found.mean - half, high=found.mean + half)
-    factor = max(1.0, math.sqrt(total / queries) * t / float(stdtrit(n - 1, 0.975)))
+    own = 0.0 if n == 1 else float(data.var(ddof=1)) / n * float(stdtrit(n - 1, 0.975)) ** 2
+    if own == 0:
+        half = math.sqrt(added)
+        return Interval(mean=found.mean, low=found.low - half, high=found.high + half)
+    factor = math.sqrt(1 + added / own)
     return Interval(
         mean=found.mean,
         low=found.mean - factor * (found.mean - found.low),
         high=found.mean + factor * (found.high - found.mean),
     )
+
+
+def _seed_part(table: NDArray[np.float64]) -> float:
+    """Squared half-width that seeds add: their variance beyond what queries explain, by their t."""
+    m, n = table.shape
+    between = float(table.mean(1).var(ddof=1))
+    by_chance = _residual(table) / n if n > 1 else 0.0
+    return max(0.0, between - by_chance) / m * float(stdtrit(m - 1, 0.975)) ** 2
 
 
 def _residual(table: NDArray[np.float64]) -> float:

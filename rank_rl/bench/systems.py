@@ -19,7 +19,8 @@ from typing import Any
 from rank_rl import formats
 from rank_rl.bench import asked, diagnosis, probes
 from rank_rl.bench.answered import Answered, Part, answered, in_parts, total
-from rank_rl.bench.setting import Models, check_strategy, key, setting
+from rank_rl.bench.others import check_other
+from rank_rl.bench.setting import OTHERS, Models, check_strategy, key, setting
 from rank_rl.data import trec
 from rank_rl.data.files import write_lines
 from rank_rl.formats.budget import CutReport
@@ -101,6 +102,11 @@ class Paths:
         """The queries that are done while others are asked."""
         return self.record.with_suffix(".part.jsonl")
 
+    @property
+    def answers(self) -> Path:
+        """What a server has answered, so that it is not asked twice."""
+        return self.record.parent.parent / "answers" / f"{self.record.stem}.jsonl"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
@@ -124,9 +130,11 @@ def check(
     Raises:
         RankRLError: the checkpoint is missing, or cannot be asked or read out as the recipe says.
     """
-    if system.model is None or system.kind == "cross_encoder":
+    if system.model is None:
         return
     how = setting(system, spec)
+    if system.kind in OTHERS:
+        check_other(system, spec, models)
     check_strategy(system, how, spec, tasks)
     if how.readout in BY_PROBABILITY:
         view = numbered(tasks[0].query, tasks[0].candidates)
@@ -149,7 +157,7 @@ def compute(job: Job, models: Models, progress: Progress | None = None) -> Syste
     missing = probes.missing(job.spec, found.probes if found else {}, job.metric)
     if found is not None and not missing:
         return found
-    reranker = asked.reranker_for(job.system, job.spec, models)
+    reranker = asked.reranker_for(job.system, job.spec, models, paths.answers)
     if found is None:
         part = Part(paths.part, wanted)
         _ask(job, reranker, part, progress)
@@ -169,7 +177,7 @@ def compute(job: Job, models: Models, progress: Progress | None = None) -> Syste
 def _ask(job: Job, reranker: Any, part: Part, progress: Progress | None) -> None:
     """Ask about the queries that are not in ``part`` yet, and keep each batch there."""
     system, spec = job.system, job.spec
-    left = [task for task in job.tasks if task.query.qid not in part.answers]
+    left = [task for task in job.tasks if _open(part.answers.get(task.query.qid))]
     done = len(job.tasks) - len(left)
     if done and left:
         log.info("%s: %d of %d queries were answered before", system.name, done, len(job.tasks))
@@ -189,6 +197,11 @@ def _ask(job: Job, reranker: Any, part: Part, progress: Progress | None) -> None
         spent += results
     if spent:
         log.info("%s: %s", system.name, spent_line(spent))
+
+
+def _open(found: Answered | None) -> bool:
+    """Whether a query is to be asked about: it never was, or a request for it was given up."""
+    return found is None or "no_answer" in found.issues
 
 
 def _since(before: CutReport, after: CutReport) -> CutReport:

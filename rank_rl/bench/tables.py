@@ -27,7 +27,7 @@ Row = dict[str, Any]
 LEVEL = 0.05
 UNMEASURED = "Not measured yet."
 # What one answer of a kind is, of which a share could not be read.
-_PARSED = {"slots": "of slots", "text": "of answers"}
+_PARSED = {"slots": "of slots", "text": "of answers", "endpoint": "of answers"}
 
 
 def rows(result: Mapping[str, Any]) -> list[Row]:

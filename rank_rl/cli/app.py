@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 import rank_rl
-from rank_rl.cli import arms, check, leaks, lint, merge, process, report, rerank, run, stages, teach
+from rank_rl.cli import (
+    arms,
+    check,
+    leaks,
+    lint,
+    merge,
+    process,
+    publish,
+    report,
+    rerank,
+    run,
+    stages,
+    teach,
+)
 from rank_rl.cli.boundary import Boundary
 
 app = typer.Typer(
@@ -29,6 +42,7 @@ for _stage in stages.STAGES:
     app.command(_stage, help=stages.STAGES[_stage])(stages.command(_stage))
 app.command("rerank")(rerank.rerank)
 app.command("merge")(merge.merge)
+app.command("publish")(publish.publish)
 app.command("run")(run.run)
 app.command("arms")(arms.arms)
 app.command("report")(report.report)

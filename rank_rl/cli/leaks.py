@@ -50,7 +50,7 @@ def leaks(
     write: Annotated[
         Path | None,
         typer.Option(
-            help="Copy of TRAIN (one file) without what overlaps; FILE.txt: a list of what overlaps."
+            help="Copy of TRAIN (one file) without what overlaps; FILE.txt: list of what does."
         ),
     ] = None,
     show: Annotated[int, typer.Option(min=0, help="Pairs to show of each kind.")] = 5,
@@ -126,8 +126,8 @@ def show_report(report: Report, most: int) -> None:
         line(f"\n{len(ids)} query ids are in both with other texts, which is not counted")
     documents = report.as_dict(texts=False)["documents"]
     line(
-        f"\n{documents['shared']} of {documents['relevant']} documents relevant to test queries are "
-        f"relevant in training too: {documents['by_id']} by id, {documents['by_text']} by text"
+        f"\n{documents['shared']} of {documents['relevant']} documents relevant to test queries "
+        f"are relevant in training too: {documents['by_id']} by id, {documents['by_text']} by text"
     )
 
 

@@ -86,8 +86,8 @@ def summarise(found: Report) -> None:
         show_table(tables.summary.written())
         for part in (tables.gains, tables.falls):
             _titled(part)
-        for name, part in tables.orders[:1]:
-            heading(f"orders: {name}")
+        for change, said, part in (*tables.gained[:1], *tables.lost[:1]):
+            heading(f"{change.query}: {said}")
             show_table(part.written())
 
 
@@ -106,10 +106,9 @@ def _result(source: Source) -> None:
     for name, listed in leaderboard.warnings(source).items():
         for warning in listed:
             line(f"warning: {name}: {warning}")
-    if (table := steps(source)) is not None:
-        main = [row for row in table.written() if row["metric"] == source.metric]
+    if (table := steps(source, [source.metric])) is not None:
         heading("steps")
-        show_table(main)
+        show_table(table.written())
 
 
 def _titled(table: Table) -> None:

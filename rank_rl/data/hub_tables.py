@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import logging
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ class HubTables:
     Args:
         path: ``owner/name`` on the Hub, or a folder with the files of one, its README.md included,
             which names the configurations.
-        revision: branch, tag or commit on the Hub; null is its main branch.
+        revision: branch, tag or commit on the Hub; None is its main branch. A folder has none.
 
     Raises:
         DataError: the path can be neither.
@@ -47,7 +48,7 @@ class HubTables:
                 where="data.path",
                 expected="a folder with the files of a data set, or owner/name on the Hub",
             )
-        self.path, self.revision = path, revision
+        self.path, self.revision = path, None if self.local else revision
         self.commit: str | None = None
         self.files: dict[str, Path] = {}
         self._tables: list[str] = []
@@ -110,9 +111,8 @@ class HubTables:
         import datasets
 
         path = str(self.folder) if self.local else self.path
-        revision = None if self.local else self.revision
         try:
-            builder = datasets.load_dataset_builder(path, config, revision=revision)
+            builder = datasets.load_dataset_builder(path, config, revision=self.revision)
         except Exception as error:  # of pyarrow, fsspec, httpx or datasets: all of them mean this
             raise self._lost(config, error) from error
         if not self.local and _COMMIT.fullmatch(builder.hash or ""):
@@ -132,8 +132,9 @@ class HubTables:
         self._tables.append(f"{config}/{split}" if config else split)
         if self.local and builder.config.data_files:
             for name in builder.config.data_files[split]:
-                path = Path(name)
-                self.files[path.relative_to(self.folder.resolve()).as_posix()] = path
+                # Not resolved: in a snapshot of the Hub's cache each file is a link elsewhere.
+                shown = os.path.relpath(name, os.path.abspath(self.folder))
+                self.files[Path(shown).as_posix()] = Path(name)
 
     def _lost(self, config: str | None, error: Exception) -> RankRLError:
         """What to say when ``datasets`` does not give a table, in one line."""

@@ -32,6 +32,7 @@ from rank_rl.data.sources import (
     params_of,
     required_path,
 )
+from rank_rl.data.ties import evaluated_order
 from rank_rl.data.trec import read_run
 from rank_rl.errors import DataError
 from rank_rl.records import Candidate, Query
@@ -134,12 +135,13 @@ def _reading(name: str) -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:  # of requests, tarfile, its parsers …: the files cannot be had
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        first = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+        said = (first.strip() or "no message").splitlines()[0]
         raise DataError(
-            f"cannot be had: {type(error).__name__}: {said[:300]}",
+            f"cannot be had: {type(error).__name__}: {said[:200]}",
             where=f"ir_datasets {name}",
-            remedy="load it once where there is a network, and bring the folder of ir_datasets along: "
-            "IR_DATASETS_HOME names it",
+            remedy="load it once where there is a network, and bring the folder of ir_datasets "
+            "along: IR_DATASETS_HOME names it",
         ) from error
 
 
@@ -169,9 +171,10 @@ def _scored(dataset: Any, qrels: Mapping[str, Any]) -> tuple[Run | None, Pools |
     for row in dataset.scoreddocs_iter():
         if row.query_id in qrels:
             found.setdefault(row.query_id, {})[row.doc_id] = float(row.score)
-    if all(len(set(by.values())) < 2 for by in found.values() if len(by) > 1):
+    lists = [set(by.values()) for by in found.values() if len(by) > 1]
+    if lists and all(len(scores) == 1 for scores in lists):
         return None, {q: tuple(by) for q, by in found.items()}
-    return {q: tuple(sorted(by.items(), key=lambda p: -p[1])) for q, by in found.items()}, None
+    return {q: tuple((d, by[d]) for d in evaluated_order(by)) for q, by in found.items()}, None
 
 
 def _cut(run: Run, excluded: Excluded, spec: DataSpec) -> Run:

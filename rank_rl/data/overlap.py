@@ -13,7 +13,7 @@ import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 # Scripts written without spaces, where every character is a unit: Thai, Lao, Burmese, Khmer, kana,
@@ -57,6 +57,20 @@ class _Profile:
     grams: frozenset[int]
     weights: Mapping[str, float]
     total: float
+    heavy: frozenset[str]  # words of which a match has one at least
+
+    def share(self, words: Collection[str]) -> float:
+        """Share of the weight of its words that ``words`` have."""
+        return sum(weight for word, weight in self.weights.items() if word in words) / self.total
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The place of a text with the most n-grams of a known one."""
+
+    grams: int
+    share: float
+    place: str
 
 
 def units(text: str) -> list[str]:
@@ -108,13 +122,22 @@ class Index:
             return {}
         same = self._equal.get(hash(tuple(parts)), ())
         found = {n: Match(share=1.0, place=" ".join(parts), equal=True) for n in same}
+        words = frozenset(parts)
         for size, rare in self._rare.items():
             grams = _grams(parts, size)
-            candidates = {n for gram in rare.keys() & set(grams) for n in rare[gram]}
+            distinct = frozenset(grams)
+            candidates = {n for gram in rare.keys() & distinct for n in rare[gram]}
             for number in sorted(candidates - found.keys()):
-                match = self._match(number, parts, grams, inside=inside)
-                if match is not None:
-                    found[number] = match
+                known = self._profile(number)
+                if known.heavy.isdisjoint(words):
+                    continue  # most candidates have a wording in common and end here
+                needed = self._needed(known, inside=inside)
+                # What the whole text lacks, no place in it has.
+                if len(known.grams & distinct) < needed or known.share(words) < self._share:
+                    continue
+                match = _placed(known, parts, grams)
+                if match.grams >= needed and match.share >= self._share:
+                    found[number] = Match(share=round(match.share, 4), place=match.place)
         return found
 
     def _add(self, number: int, parts: list[str]) -> None:
@@ -131,29 +154,8 @@ class Index:
         for i, gram in enumerate(_grams(parts, size)):
             grams.setdefault(gram, sums[i + size] - sums[i])
         rarest = sorted(grams, key=lambda gram: -grams[gram])
-        for gram in rarest[: len(grams) - self._needed(len(grams)) + 1]:
+        for gram in rarest[: len(grams) - self._least(len(grams)) + 1]:
             self._rare[size].setdefault(gram, []).append(number)
-
-    def _match(
-        self, number: int, parts: list[str], grams: list[int], *, inside: bool
-    ) -> Match | None:
-        known = self._profile(number)
-        places = [(i, gram) for i, gram in enumerate(grams) if gram in known.grams]
-        span = int(known.length * SPAN) + known.size
-        start, end, count = _densest(places, span - known.size)
-        short = SHORT * known.size // self._ngram
-        needed = self._needed(len(known.grams))
-        if inside and known.length < short:
-            needed = len(known.grams)
-        if count < needed:
-            return None
-        first, last = max(0, end + known.size - span), start + span
-        words = set(parts[first:last])
-        weight = sum(w for word, w in known.weights.items() if word in words) / known.total
-        share = min(count / len(known.grams), weight)
-        if share < self._share:
-            return None
-        return Match(share=round(share, 4), place=" ".join(parts[start : end + known.size]))
 
     def _profile(self, number: int) -> _Profile:
         """Made when it is first asked for: most known texts never are."""
@@ -162,10 +164,14 @@ class Index:
                 self._profiles.clear()
             parts = units(self._texts[number])
             size = self._size(parts)
-            weights = {part: self._weight(part) for part in parts}
-            grams = frozenset(_grams(parts, size))
+            weights = {part: weight for part in parts if (weight := self._weight(part))}
             self._profiles[number] = _Profile(
-                size, len(parts), grams, weights, sum(weights.values())
+                size=size,
+                length=len(parts),
+                grams=frozenset(_grams(parts, size)),
+                weights=weights,
+                total=sum(weights.values()),
+                heavy=_heavy(weights, self._share),
             )
         return self._profiles[number]
 
@@ -173,7 +179,11 @@ class Index:
         characters = sum(_CHARACTER.match(part) is not None for part in parts)
         return self._ngram * (CHARACTERS if 2 * characters > len(parts) else 1)
 
-    def _needed(self, count: int) -> int:
+    def _needed(self, known: _Profile, *, inside: bool) -> int:
+        short = known.length < SHORT * known.size // self._ngram
+        return len(known.grams) if inside and short else self._least(len(known.grams))
+
+    def _least(self, count: int) -> int:
         # 0.6 * 5 is 3.0000000000000004 in another order of rounding: a shade is taken off.
         return max(1, math.ceil(self._share * count - 1e-9))
 
@@ -186,6 +196,29 @@ class Index:
 def _grams(parts: Sequence[str], size: int) -> list[int]:
     """Hashes of the n-grams in order; they differ between processes."""
     return list(map(hash, zip(*(parts[i:] for i in range(size)), strict=False)))
+
+
+def _heavy(weights: Mapping[str, float], share: float) -> frozenset[str]:
+    """The heaviest words, so many that the others together weigh less than ``share``."""
+    rest, chosen = sum(weights.values()), []
+    least = share * rest
+    for word in sorted(weights, key=lambda word: -weights[word]):
+        if rest < least - 1e-9:
+            break
+        rest -= weights[word]
+        chosen.append(word)
+    return frozenset(chosen)
+
+
+def _placed(known: _Profile, parts: Sequence[str], grams: Sequence[int]) -> _Place:
+    """The place for a known text that shares n-grams with another one."""
+    span = int(known.length * SPAN) + known.size
+    found = [(i, gram) for i, gram in enumerate(grams) if gram in known.grams]
+    start, end, count = _densest(found, span - known.size)
+    end += known.size
+    words = frozenset(parts[max(0, end - span) : start + span])
+    share = min(count / len(known.grams), known.share(words))
+    return _Place(count, share, " ".join(parts[start:end]))
 
 
 def _densest(places: Sequence[tuple[int, int]], width: int) -> tuple[int, int, int]:

@@ -5,8 +5,8 @@
       "candidates": [{"docid": "d7", "score": 14.2}, …]}, …]                 RankLLM, or JSONL
     [{"query": "…", "hits": [{"qid": 1, "docid": "7", "rank": 1, "score": 14.2}, …]}, …]   RankGPT
 
-As with TREC runs, the score decides and equal scores keep the order of the file. Reading TREC
-runs is left to ``trec``, which comes here for files that end in .json or .jsonl.
+As with TREC runs, the score decides, and of equal scores the order of trec_eval (``ties``). Reading
+TREC runs is left to ``trec``, which comes here for files that end in .json or .jsonl.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rank_rl.data.files import identifier, json_lines, lines
+from rank_rl.data.ties import evaluated_order
 from rank_rl.errors import DataError
 
 SUFFIXES = (".json", ".jsonl")
@@ -103,7 +104,7 @@ def _entries(listed: list[Mapping[str, Any]], where: str) -> Iterator[Entry]:
 
 
 def _ranked(entries: Iterable[Entry]) -> Scored:
-    """Documents by score; a stable sort keeps those with equal scores in the order of the file."""
+    """Documents with their scores as trec_eval orders them."""
     found: dict[str, float] = {}
     for docid, where, score in entries:
         if isinstance(score, bool) or not isinstance(score, int | float):
@@ -113,4 +114,4 @@ def _ranked(entries: Iterable[Entry]) -> Scored:
         if docid in found:
             raise DataError(f"document {docid!r} appears twice", where=where)
         found[docid] = float(score)
-    return tuple(sorted(found.items(), key=lambda pair: -pair[1]))
+    return tuple((docid, found[docid]) for docid in evaluated_order(found))

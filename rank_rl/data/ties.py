@@ -1,4 +1,4 @@
-"""The order in which trec_eval reads scored documents, so that a run is worth here what it is there.
+"""The order that trec_eval gives scored documents: a run is worth here what it is worth there.
 
 trec_eval sorts by score and then by document id, both descending, and ignores the rank column. Up
 to version 9, which pytrec_eval and ir_measures carry, scores are single precision: those that

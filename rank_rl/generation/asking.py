@@ -58,9 +58,10 @@ class Asked:
 class Asker(Protocol):
     """Answers views and keeps count of the documents it had to cut."""
 
-    fmt: Format
-    cuts: CutReport
-    tokens: Any
+    @property
+    def cuts(self) -> CutReport: ...
+    @property
+    def tokens(self) -> Any: ...
 
     def ask(self, views: Sequence[View]) -> list[Asked]:
         """One answer a view, in order."""

@@ -15,6 +15,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,16 @@ from rank_rl.generation.answers import Answers
 from rank_rl.generation.asking import TextAsker
 from rank_rl.generation.background import Background
 from rank_rl.generation.calls import CallError, Reply, Sampling
-from rank_rl.generation.endpoint import EndpointGenerator
+from rank_rl.generation.endpoint import EndpointGenerator, EndpointSettings
 from rank_rl.generation.readout import readout_for
 from rank_rl.generation.reasoning import ANY, begun, check_reasoning, label_lead
 from rank_rl.generation.remote_labels import ALTERNATIVES, RemoteLabelAsker, check_labels
 from rank_rl.models.counting import Rough
 from rank_rl.records import Completion, Prompt
-from rank_rl.registry import build
+from rank_rl.registry import nearest
 
 log = logging.getLogger(__name__)
 
-TABLE: dict[str, str] = {"endpoint": "rank_rl.generation.endpoint:EndpointGenerator"}
 MAX_NEW_TOKENS = 2048  # of a model that may think before it answers
 # So many requests given up in a row, none answered between: nobody is there.
 IN_VAIN = 20
@@ -73,7 +73,7 @@ class RemoteGenerator:
         self.served: set[str] = set(answers.served) if answers else set()
         self._again = False
         self._unanswered = 0
-        self._answered = False
+        self._answered = 0
         self._counted = True
         self._background = Background()
 
@@ -134,21 +134,26 @@ class RemoteGenerator:
         return self.answers.get(key) if self.answers else None
 
     async def _one(self, key: str, prompt: Prompt) -> Completion:
+        before = self._answered
         try:
             reply = await self.backend.answer(prompt, self.sampling)
         except CallError as error:
             if error.fatal:
                 raise
-            return self._given_up(error)
-        self._answered, self._unanswered = True, 0
+            return self._given_up(error, alone=self._answered == before)
+        self._answered, self._unanswered = self._answered + 1, 0
         self._check_count(reply)
         self.served.add(reply.model)
         if self.answers is not None:
             self.answers.add(key, reply.completions[0], model=reply.model)
         return reply.completions[0]
 
-    def _given_up(self, error: CallError) -> Completion:
+    def _given_up(self, error: CallError, *, alone: bool) -> Completion:
         """A failed answer, with the tokens that it took.
+
+        Args:
+            error: why there is none.
+            alone: no other request was answered since this one was sent first.
 
         Raises:
             BackendError: nobody is there.
@@ -156,7 +161,7 @@ class RemoteGenerator:
         log.warning("%s gave no answer: %s", self.backend.where, error)
         self.failed[error.cause] += 1
         self._unanswered += error.cause in _DEAD
-        nobody = error.cause == "connection" and not self._answered
+        nobody = error.cause == "connection" and alone
         if nobody or self._unanswered >= IN_VAIN:
             many = "" if nobody else f" to {IN_VAIN} requests in a row"
             raise BackendError(
@@ -226,13 +231,18 @@ def remote_generator(
     }
     if wrong := [name for name, good in right.items() if not good]:
         raise RecipeError(f"{wrong[0]} is out of range or no number", where=where)
-    if "sampling" in settings:
-        raise RecipeError("unknown parameter 'sampling'", where=where, expected=", ".join(right))
+    known = [f.name for f in fields(EndpointSettings) if f.name not in ("model", "sampling")]
+    for name in settings:
+        if name not in known:
+            expected = ", ".join([*right, *known])
+            near = nearest(name, [*right, *known])
+            raise RecipeError(
+                f"unknown parameter {name!r}", where=where, expected=expected, remedy=near
+            )
     sampling = Sampling(
         temperature=temperature, top_p=top_p, max_tokens=max_new_tokens or MAX_NEW_TOKENS
     )
-    params = {"model": model, "sampling": sampling, **settings}
-    backend: EndpointGenerator = build("generator", "endpoint", params, TABLE)
+    backend = EndpointGenerator(model=model, sampling=sampling, **settings)
     kept = None if answers is None else Answers(Path(answers))
     return RemoteGenerator(backend, answers=kept)
 

@@ -234,15 +234,12 @@ def _limits(card: Card) -> Iterator[str]:
     yield f"Its last stage saw the {data.text()}; what is unlike them was not trained."
     languages = ", ".join(card.languages)
     yield f"Languages: {languages or UNKNOWN}."
-    yield (
-        f"Documents are cut to {contract.format.doc_tokens} tokens: what stands behind that is not "
-        "read."
-    )
-    if contract.format.first_stage_hint != "none" or contract.format.params.get("context"):
-        yield (
-            "Its prompts tell the first stage's order, so rankings depend on it; it was measured "
-            "behind the first stage named above."
-        )
+    spec = contract.format
+    which = ", its sentence nearest to the query first" if spec.snippet == "query" else ""
+    yield f"At most {spec.doc_tokens} tokens of a document are read{which}."
+    if spec.first_stage_hint != "none" or spec.params.get("context"):
+        behind = " It was measured behind the first stage named above." if card.benches else ""
+        yield f"Its prompts tell the first stage's order, so that rankings depend on it.{behind}"
     if not card.benches:
         yield "How well it ranks is unknown: no benchmark was published with it."
     for bench in card.benches:

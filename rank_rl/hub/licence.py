@@ -53,10 +53,12 @@ class Licence:
 def licence(wanted: str, link: str = "", *, source: str = "") -> Licence:
     """A licence by whatever name: an identifier in any case, or a name of its own."""
     plain = wanted.strip()
+    if not plain:
+        return Licence()
     if plain.lower() in KNOWN - {"other"}:
         return Licence(id=plain.lower(), link="", source=source)
     name = re.sub(r"[^a-z0-9.+-]+", "-", plain.lower()).strip("-")
-    return Licence(id="other", name=name, link=link, source=source) if name else Licence()
+    return Licence(id="other", name=name or "custom", link=link, source=source)
 
 
 def of_base(name: str, folder: Path | None) -> Licence:

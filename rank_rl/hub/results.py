@@ -144,11 +144,11 @@ def section(bench: Measured) -> list[str]:
     collection = result.get("collection") or {}
     stage = collection.get("first_stage") or (result.get("data") or {}).get("first_stage")
     left = result.get("queries_without_relevant") or 0
-    lines = [f"### {bench.collection}", ""]
+    lines = [f"### {cell(bench.collection)}", ""]
     lines += [
         f"{result['queries']} test queries"
         + (f" ({left} more have nothing relevant and do not count)" if left else "")
-        + f", first stage: {stage or 'unknown'}. In brackets: 95 % interval over queries. "
+        + f", first stage: {cell(stage or 'unknown')}. In brackets: 95 % interval over queries. "
         f"Differences in {first} come with the p-value of a paired randomisation test after "
         "Holm's correction. **Bold**: this checkpoint.",
         "",
@@ -168,34 +168,34 @@ def section(bench: Measured) -> list[str]:
 
 def verdicts(bench: Measured) -> Iterator[str]:
     """What the main row's comparisons say, one sentence a baseline, then what warns of it."""
-    result, row = bench.result, bench.rows[0]
+    result, row, on = bench.result, bench.rows[0], f"On {cell(bench.collection)}"
     metric = result["metrics"][0]
     for c in result.get("comparisons") or []:
         if c["system"] == row.name and c["metric"] == metric:
-            yield f"On {bench.collection}, " + _verdict(c, bench)
+            yield f"{on}, {_verdict(c, bench)}"
     system = bench.systems[row.name]
     if (rate := system.get("failure_rate")) is not None:
         unit = "label slots" if system.get("kind") == "slots" else "answers"
-        yield f"On {bench.collection}, {rate:.1%} of its {unit} could not be read."
+        yield f"{on}, {rate:.1%} of its {unit} could not be read."
     for warning in (system.get("diagnosis") or {}).get("warnings") or []:
-        yield f"On {bench.collection}: {_sentence(warning)}"
+        yield f"{on}: {cell(warning)}"
     if missing := system.get("missing_queries"):
-        yield f"On {bench.collection}, {missing} queries have no ranking and count as zero."
+        yield f"{on}, {missing} queries have no ranking and count as zero."
     leaks = (result.get("data") or {}).get("leaks") or {}
     if shared := leaks.get("shared_relevant_documents"):
-        yield f"{shared} relevant documents of {bench.collection} are relevant in training too."
+        yield f"{on}, {shared} documents relevant in the test split are so in training too."
 
 
 def _verdict(c: Mapping[str, Any], bench: Measured) -> str:
-    metric = shown_metric(c["metric"])
+    metric, baseline = shown_metric(c["metric"]), cell(c["baseline"])
     by = f"{c['difference']:+.3f} ({c['low']:+.3f} to {c['high']:+.3f}), p {p_text(c['p_holm'])}"
     if c["p_holm"] >= LEVEL:
         least = (bench.result.get("minimal_difference") or {}).get(c["metric"]) or {}
         power = least.get(c["baseline"])
         seen = f"; these queries would show {power:.3f} or more" if power is not None else ""
-        return f"not significantly different from *{c['baseline']}* in {metric}: {by}{seen}."
+        return f"not significantly different from *{baseline}* in {metric}: {by}{seen}."
     how = "better" if c["difference"] > 0 else "**worse**"
-    return f"significantly {how} than *{c['baseline']}* in {metric}: {by}."
+    return f"significantly {how} than *{baseline}* in {metric}: {by}."
 
 
 def p_text(p: float) -> str:
@@ -260,13 +260,11 @@ def _beside(bench: Measured) -> list[str]:
 
 
 def cell(text: Any) -> str:
-    """Text that keeps to its cell of a table."""
-    return _sentence(text).replace("|", "/")
+    """Text that keeps to its cell of a table.
 
-
-def _sentence(text: Any) -> str:
-    # Names come from recipes of anybody: on a card they are words, neither links nor pages.
-    return re.sub(r"[<>\[\]`\\]", "", " ".join(str(text).split()))
+    Names come from recipes of anybody: on a card they are words, neither links nor pages.
+    """
+    return re.sub(r"[<>\[\]`\\]", "", " ".join(str(text).split())).replace("|", "/")
 
 
 def _results(folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,23 @@ class Gathering:
     def json_lines(self, file: Path, path: str) -> None:
         """Add a file of JSON lines whose paths are shortened."""
         self._changed(file, path, _lines_portable)
+
+    def records(self, file: Path, path: str, *, fields: Sequence[str]) -> None:
+        """Add JSON lines of data: only the named fields of a record may be shortened."""
+        text = read(file)
+        self.keys += keys_in(text, path)
+
+        def changed(line: str) -> str:
+            record = json.loads(line)
+            shortened = {k: portable(v) if k in fields else v for k, v in record.items()}
+            return line if shortened == record else json.dumps(shortened, ensure_ascii=False)
+
+        try:
+            new = "".join(f"{changed(line)}\n" for line in text.split("\n") if line)
+        except (ValueError, AttributeError) as error:
+            raise DataError(f"cannot be read: {_first(error)}", where=str(file)) from error
+        source = file if new == text else new.encode("utf-8")
+        self.items.append(Item(path=path, source=source))
 
     def yaml(self, file: Path, path: str) -> None:
         """Add a YAML file whose paths are shortened."""

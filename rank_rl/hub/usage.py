@@ -82,8 +82,9 @@ def section(published: Published) -> list[str]:
 
 
 def fenced(lines: Sequence[str], language: str = "python") -> list[str]:
-    """Lines as a block of code."""
-    return [f"```{language}", *lines, "```"]
+    """Lines as a block of code, whatever they quote."""
+    fence = "````" if any("```" in line for line in lines) else "```"
+    return [f"{fence}{language}", *lines, fence]
 
 
 def _with_rank_rl(published: Published) -> list[str]:

@@ -31,7 +31,8 @@ from rank_rl.records import Completion, Exchange, Outcome, Prompt, Scores, View
 from rank_rl.registry import need
 from rank_rl.specs import FormatSpec, ModelSpec
 
-EXTRA = "baselines"
+EXTRA, LIBRARY = "baselines", "sentence-transformers"
+SETTINGS = {LIBRARY: f"{__name__}:CrossEncoderSettings"}
 HEADS = ("ForSequenceClassification", "ForCausalLM")
 ROUNDS = 8  # batches in one go: pairs of similar length share one
 _LONGEST = 1 << 20
@@ -192,8 +193,9 @@ def _check(found: PairModel) -> None:
             where=where,
             expected=f"at most {positions}, the positions of the model",
         )
-    said = [getattr(model[-1], f"{name}_token_id", None) for name in ("true", "false")]
-    if said[0] is not None and (said[0] == said[1] or model.tokenizer.unk_token_id in said):
+    ids = [getattr(model[-1], f"{name}_token_id", None) for name in ("true", "false")]
+    said = [i for i in ids if i is not None]  # a model may have one label only
+    if len(set(said)) < len(said) or model.tokenizer.unk_token_id in said:
         raise ModelError(
             "its tokenizer has no tokens 'yes' and 'no' to tell apart",
             where=where,

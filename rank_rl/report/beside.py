@@ -75,6 +75,13 @@ class Beside:
                     self._say(f"The exchanges of {name} could not be read", error)
         return self._answers[name]
 
+    def question(self, qid: str) -> str:
+        """A query's text: of the tasks, else of the exchanges; its id where nothing tells it."""
+        if task := self.tasks.get(qid):
+            return task.query.text
+        said = (self.answers(name).get(qid) for name in self._systems)
+        return next((a.query for a in said if a is not None and a.query), qid)
+
     def _file(self, name: str, key: str) -> Path | None:
         """A file that a row names, if it is there and inside the folder."""
         given = self._systems[name][key]

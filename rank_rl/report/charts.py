@@ -129,8 +129,9 @@ def drawn(chart: Chart, width: float) -> Drawing:
     drawing = Drawing(width, round(width * (0.55 if width > NARROW else 0.72)))
     x, y = _scales(chart, drawing)
     _axes(drawing, chart, x, y)
-    for name, value in chart.references:
-        _reference(drawing, name, value, x, y)
+    for name, at, base in _references(chart, y):
+        drawing.line((x.start, at), (x.end, at), "reference")
+        drawing.text((x.end - 2, base), name, "reference-name", "end")
     if chart.path:
         drawing.path([(x.place(a), y.place(b)) for a, b in chart.path], "frontier")
     for series in chart.series:
@@ -147,7 +148,7 @@ def _scales(chart: Chart, drawing: Drawing) -> tuple[Scale, Scale]:
     lows, highs = chart.x.bounds or (around_log(across) if chart.x.log else around(across))
     bottom, top = chart.y.bounds or around(heights)
     labels = Scale(low=bottom, high=top, start=1, end=0).ticks()
-    left = 24 + max(text_width(label(v), FONT) for v in labels)
+    left = 28 + max(text_width(label(v), FONT) for v in labels)
     return (
         Scale(low=lows, high=highs, start=left, end=drawing.width - 10, log=chart.x.log),
         Scale(low=bottom, high=top, start=drawing.height - 40, end=10),
@@ -170,10 +171,14 @@ def _axes(drawing: Drawing, chart: Chart, x: Scale, y: Scale) -> None:
     drawing.turned((12, (y.start + y.end) / 2), chart.y.title, "title")
 
 
-def _reference(drawing: Drawing, name: str, value: float, x: Scale, y: Scale) -> None:
-    at = y.place(value)
-    drawing.line((x.start, at), (x.end, at), "reference")
-    drawing.text((x.end - 2, at - 4), name, "reference-name", "end")
+def _references(chart: Chart, y: Scale) -> list[tuple[str, float, float]]:
+    """Horizontal lines: name, height, and where the name stands, below where one is just above."""
+    found: list[tuple[str, float, float]] = []
+    for name, value in sorted(chart.references, key=lambda r: -r[1]):
+        at = y.place(value)
+        near = any(at - other < FONT + 6 for _, other, _ in found)
+        found.append((name, at, at + FONT if near else at - 4))
+    return found
 
 
 def _series(drawing: Drawing, series: Series, x: Scale, y: Scale) -> None:
@@ -203,10 +208,9 @@ def _names(drawing: Drawing, chart: Chart, x: Scale, y: Scale) -> None:
     ]
     if not wanted:
         return
-    taken = [
-        (x.end - text_width(n, FONT), y.place(v) - FONT - 4, x.end, y.place(v))
-        for n, v in chart.references
-    ]
+    lines = _references(chart, y)
+    taken = [(x.end - text_width(n, FONT), base - FONT, x.end, base) for n, _, base in lines]
+    taken += [(x.start, at - 1, x.end, at + 1) for _, at, _ in lines]
     for found in placed(wanted, taken, (x.start, y.end, x.end, y.start), FONT):
         if found.far:
             drawing.line((found.x, found.y), (found.anchor_x, found.anchor_y), "leader")

@@ -16,11 +16,14 @@ from rank_rl.registry import nearest
 from rank_rl.report import reading, shape
 from rank_rl.report.diagnosis import TIE
 from rank_rl.report.reading import Source
+from rank_rl.report.safe import shortened
 
 SAMPLES = 10_000
 CHANGES = 5  # queries shown each way
 DEPTH = 10  # documents shown of an order
+BEGINNING = 90  # characters shown of a document
 APART = "::"
+Named = tuple[Source, str]  # a result and the name of a system, "" for any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +36,9 @@ class Side:
     def values(self, metric: str) -> dict[str, float]:
         """Values by query."""
         return dict(self.source.result["per_query"].get(self.system, {}).get(metric) or {})
+
+
+Pair = tuple[Side, Side]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +59,12 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranked:
-    """A document in an order; ``grade`` None when nobody judged it."""
+    """A document in an order; ``judged`` says whether grades are known, None is unjudged then."""
 
     docid: str
     text: str
     grade: int | None
+    judged: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,14 +114,13 @@ def compared(sources: Sequence[Source], first: str, second: str) -> list[Compari
         RecipeError: no such system.
         DataError: a result cannot be read, or the sides share no query.
     """
-    metric = sources[0].metric
-    outer, inner = _opened(first, metric), _opened(second, metric)
-    if outer is None and inner is None:
+    one, other = _side(sources, first), _side(sources, second)
+    if one is None and other is None:
         pairs = _in_each(sources, first, second)
     else:
-        pairs = _across(outer or [(s, first) for s in sources], inner or [
-            (s, second) for s in sources
-        ], first, second)  # fmt: skip
+        pairs = _across(
+            one or [(s, first) for s in sources], other or [(s, second) for s in sources]
+        )
     return [comparison(a, b) for a, b in pairs]
 
 
@@ -151,57 +157,57 @@ def comparison(first: Side, second: Side) -> Comparison:
     )
 
 
-def _opened(given: str, metric: str) -> list[tuple[Source, str]] | None:
-    """Result and system's name ("" for any) of a side that names a file; None for a plain name."""
+def _side(sources: Sequence[Source], given: str) -> list[Named] | None:
+    """Results that a side names, each with a system ("" for any); None when it names a system."""
     place, _, system = given.partition(APART)
-    path = Path(place)
-    is_result = path.is_file() or (path / reading.RESULT).is_file() or (
-        path.is_dir() and any(path.glob(f"*/{reading.RESULT}"))
-    )  # fmt: skip
-    if not is_result:
+    named = any(_system(source, given) for source in sources)
+    if named or not reading.holds_results(Path(place)):
         return None
-    return [(source, system) for source in reading.sources([path], metric)]
+    return [(source, system) for source in reading.sources([Path(place)], sources[0].metric)]
 
 
-def _in_each(sources: Sequence[Source], first: str, second: str) -> list[tuple[Side, Side]]:
+def _in_each(sources: Sequence[Source], first: str, second: str) -> list[Pair]:
+    """Both in every result that has both; else each where it is."""
     found = []
     for source in sources:
         a, b = _system(source, first), _system(source, second)
         if a and b:
             found.append((Side(source=source, system=a), Side(source=source, system=b)))
-    if found:
-        return found
-    if len(sources) > 1:  # the two may stand in different results
-        return _across([(s, first) for s in sources], [(s, second) for s in sources], first, second)
-    known = [s["name"] for s in sources[0].result["systems"]]
-    missing = first if _system(sources[0], first) is None else second
-    raise _unknown(missing, known)
+    return found or _across([(s, first) for s in sources], [(s, second) for s in sources])
 
 
-def _across(
-    firsts: Sequence[tuple[Source, str]],
-    seconds: Sequence[tuple[Source, str]],
-    first: str,
-    second: str,
-) -> list[tuple[Side, Side]]:
+def _across(firsts: Sequence[Named], seconds: Sequence[Named]) -> list[Pair]:
     """Pairs of results of the same collection, or the only ones; systems by name or as shared."""
-    found = []
-    for one, a in firsts:
-        for other, b in seconds:
-            same = _collection(one) == _collection(other)
-            if not same and (len(firsts) > 1 or len(seconds) > 1):
-                continue
-            found += [
-                (Side(source=one, system=x), Side(source=other, system=y))
-                for x, y in _systems(one, a, other, b)
-                if (one.path, x) != (other.path, y)
-            ]
+    _known(firsts)
+    _known(seconds)
+    only = len(firsts) == len(seconds) == 1
+    found = [
+        (Side(source=one, system=x), Side(source=other, system=y))
+        for one, a in firsts
+        for other, b in seconds
+        if only or _collection(one) == _collection(other)
+        for x, y in _systems(one, a, other, b)
+    ]
     if not found:
-        known = [s["name"] for source, _ in (*firsts, *seconds) for s in source.result["systems"]]
-        place, _, name = first.partition(APART)
-        lost = name or place if not any(_system(s, n) for s, n in firsts if n) else second
-        raise _unknown(lost.rpartition(APART)[2], list(dict.fromkeys(known)))
+        raise RecipeError(
+            "the two sides have no system and collection in common",
+            where="--compare",
+            expected="results of the same collection; name a system with FOLDER::SYSTEM",
+        )
     return found
+
+
+def _known(side: Sequence[Named]) -> None:
+    """Refuse a name that none of the results knows."""
+    for _, name in side:
+        if name and not any(_system(source, name) for source, _ in side):
+            known = dict.fromkeys(s["name"] for source, _ in side for s in source.result["systems"])
+            raise RecipeError(
+                f"no system {name!r}",
+                where="--compare",
+                expected=f"one of {', '.join(known)}, a checkpoint of theirs, or a result folder",
+                remedy=nearest(name, known),
+            )
 
 
 def _systems(one: Source, a: str, other: Source, b: str) -> list[tuple[str, str]]:
@@ -225,15 +231,6 @@ def _system(source: Source, given: str) -> str | None:
         if model and (model == wanted or Path(wanted).resolve() == Path(model).resolve()):
             return str(system["name"])
     return None
-
-
-def _unknown(name: str, known: Sequence[str]) -> RecipeError:
-    return RecipeError(
-        f"no system {name!r}",
-        where="--compare",
-        expected=f"one of {', '.join(known)}, a checkpoint of theirs, or a result folder",
-        remedy=nearest(name, known),
-    )
 
 
 def _measured(first: Side, second: Side, metric: str) -> Measured | None:
@@ -262,10 +259,9 @@ def _measured(first: Side, second: Side, metric: str) -> Measured | None:
 
 
 def _change(first: Side, second: Side, qid: str, one: float, other: float) -> Change:
-    task = first.source.beside.tasks.get(qid) or second.source.beside.tasks.get(qid)
     return Change(
         qid=qid,
-        query=task.query.text if task else qid,
+        query=first.source.beside.question(qid),
         first=one,
         second=other,
         before=_order(first, qid),
@@ -276,20 +272,27 @@ def _change(first: Side, second: Side, qid: str, one: float, other: float) -> Ch
 def _order(side: Side, qid: str) -> tuple[Ranked, ...]:
     task = side.source.beside.tasks.get(qid)
     texts = {c.docid: c.content for c in task.candidates} if task else {}
-    grades = (task.grades if task else None) or {}
+    grades = task.grades if task else None
     docids = side.source.beside.orders(side.system).get(qid) or ()
     return tuple(
-        Ranked(docid=d, text=" ".join(texts.get(d, "").split())[:160], grade=grades.get(d))
+        Ranked(
+            docid=d,
+            text=shortened(" ".join(texts.get(d, "").split()), BEGINNING),
+            grade=(grades or {}).get(d),
+            judged=grades is not None,
+        )
         for d in docids[:DEPTH]
     )
 
 
 def _names(first: Side, second: Side) -> tuple[str, str]:
-    if first.source.path == second.source.path:
+    one, other = first.source.path, second.source.path
+    if one == other:
         return first.system, second.system
-    return tuple(  # type: ignore[return-value]
-        f"{s.system} ({s.source.path.parent.name})" for s in (first, second)
-    )
+    # From the end, the first part of the two paths in which they differ tells them apart.
+    pairs = zip(reversed(one.parts), reversed(other.parts), strict=False)
+    a, b = next(((x, y) for x, y in pairs if x != y), (str(one), str(other)))
+    return f"{first.system} ({a})", f"{second.system} ({b})"
 
 
 def _collection(source: Source) -> str:

@@ -20,14 +20,19 @@ from rank_rl.report.tables import numbers as columns_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """A comparison ready to print: ``orders`` has one table for each change, in their order."""
+    """A comparison ready to print.
+
+    ``gains`` and ``falls`` list the queries that changed most; ``gained`` and ``lost`` hold the
+    same ones, each with its values in words and both orders as a table.
+    """
 
     slug: str
     comparison: Comparison
     summary: Table
     gains: Table
     falls: Table
-    orders: tuple[tuple[str, Table], ...]
+    gained: tuple[tuple[Change, str, Table], ...]
+    lost: tuple[tuple[Change, str, Table], ...]
 
 
 def shown(found: Comparison, slug: str) -> Shown:
@@ -39,11 +44,8 @@ def shown(found: Comparison, slug: str) -> Shown:
         summary=summary(found),
         gains=changes(found.gains, f"Queries that gained most in {metric}", found),
         falls=changes(found.falls, f"Queries that lost most in {metric}", found),
-        orders=tuple(
-            (_said(change), _orders(change, found))
-            for change in (*found.gains, *found.falls)
-            if change.before or change.after
-        ),
+        gained=tuple((c, _said(c), _orders(c, found)) for c in found.gains),
+        lost=tuple((c, _said(c), _orders(c, found)) for c in found.falls),
     )
 
 
@@ -90,7 +92,8 @@ def changes(listed: Sequence[Change], caption: str, found: Comparison) -> Table:
 
 
 def _said(change: Change) -> str:
-    return f"{change.query} ({numbers.signed(change.second - change.first)})"
+    gap = numbers.signed(change.second - change.first)
+    return f"{numbers.score(change.first)} → {numbers.score(change.second)} ({gap})"
 
 
 def _orders(change: Change, found: Comparison) -> Table:
@@ -107,4 +110,5 @@ def _document(document: Ranked | None) -> Cell:
     if document is None:
         return Cell()
     grade = "unjudged" if document.grade is None else f"grade {document.grade}"
-    return Cell(text=f"[{grade}] {document.text or document.docid}", value=document.docid)
+    said = f"[{grade}] " if document.judged else ""
+    return Cell(text=f"{said}{document.text or document.docid}", value=document.docid)

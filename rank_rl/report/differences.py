@@ -15,13 +15,14 @@ from rank_rl.report.tables import Cell, Column, Table, names, numbers, text
 Bounds = tuple[float, float]
 
 
-def steps(source: Source) -> Table | None:
-    """What each stage added, metric by metric; None without steps."""
-    rows = source.result["steps"]
+def steps(source: Source, metrics: Sequence[str] | None = None) -> Table | None:
+    """What each stage added, metric by metric (those named, or all); None without steps."""
+    wanted = source.result["metrics"] if metrics is None else metrics
+    order = {m: i for i, m in enumerate(wanted)}
+    rows = [r for r in source.result["steps"] if r["metric"] in order]
+    rows.sort(key=lambda r: order[r["metric"]])
     if not rows:
         return None
-    order = {m: i for i, m in enumerate(source.result["metrics"])}
-    rows = sorted((r for r in rows if r["metric"] in order), key=lambda r: order[r["metric"]])
     axis = bounds(rows)
     has_t = any("p_t" in r for r in rows)
     columns = (
@@ -42,7 +43,8 @@ def steps(source: Source) -> Table | None:
         )
         for r in rows
     )
-    caption = f"What each step changed, {source.label}: paired differences, not corrected"
+    said = ", ".join(dict.fromkeys(r["metric"] for r in rows))
+    caption = f"What each step changed in {said}, {source.label}"
     return Table(caption=caption, columns=columns, rows=cells)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rank_rl.bench.diagnosis import describe
 from rank_rl.report import shape, shown
 from rank_rl.report.answered import Answered
 from rank_rl.report.reading import Source
@@ -104,13 +105,13 @@ def _query(source: Source, qid: str, cut: Cut) -> dict[str, Any]:
     documents = _documents(source, qid, orders, answers)
     numbered = {docid: i for i, docid in enumerate(documents)}
     slices = source.result["slices"].get(qid) or {}
-    texts = (a.query for a in answers if a is not None and a.query)
     found = {
         "id": qid,
-        "text": shortened(task.query.text if task else next(texts, ""), _at_least(cut, 200)),
+        "text": shortened(beside.question(qid), _at_least(cut, 200)),
         "type": str(slices.get("type") or ""),
         "length": str(slices.get("length") or ""),
         "candidates": len(task.candidates) if task else None,
+        "judged": bool(task and task.grades is not None),
         "documents": [_document(source, qid, docid, cut) for docid in documents],
         "values": [_values(source, name, qid) for name in names],
         "orders": [None if o is None else [numbered[d] for d in o] for o in orders],
@@ -173,7 +174,7 @@ def _answer(answer: Answered, numbered: Mapping[str, int], cut: Cut) -> dict[str
 
     found = {
         "statuses": answer.statuses,
-        "issues": {shortened(i, 300): n for i, n in answer.issues.items()},
+        "issues": {shortened(describe(i), 300): n for i, n in answer.issues.items()},
         "reasoning": [shortened(t, cut.characters) for t in answer.reasoning],
         "notes": texts(answer.notes),
         "comparisons": texts(answer.comparisons),

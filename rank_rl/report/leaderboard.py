@@ -24,12 +24,12 @@ def leaderboard(source: Source) -> Table:
     result = source.result
     columns: list[Made] = [
         (Column(title="system", numeric=False), _named(source)),
-        (Column(title="kind", numeric=False), lambda s: text(kind(s))),
         (Column(title="interval", drawn=True), _drawn(source)),
         *(_metric(source, m) for m in result["metrics"]),
         *_tests(source),
         *_seeds(source),
         *_judged(source),
+        (Column(title="kind", numeric=False), lambda s: text(kind(s))),
         *_answers(),
         *_costs(source),
     ]
@@ -46,7 +46,7 @@ def leaderboard(source: Source) -> Table:
 
 def kind(system: System) -> str:
     """What a row is, in words."""
-    named = shape.KINDS.get(system["kind"], system["kind"])
+    named = shape.KINDS.get(system["kind"], str(system["kind"]))
     return f"{named}, fused" if system["fusion"] else named
 
 
@@ -74,11 +74,12 @@ def warnings(source: Source) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     first = shape.first_stage(source.result)
     start = shape.mean(first, source.metric) if first else None
+    old = not source.result.get("schema")
     for system in source.result["systems"]:
         said = [str(w) for w in system["diagnosis"].get("warnings") or []]
         value = shape.mean(system, source.metric)
         fell = start is not None and value is not None and value < start - FALL
-        if "warnings" not in system["diagnosis"] and fell and system["model"]:
+        if old and fell and system["model"]:
             said.append(
                 f"{source.metric} {shown.score(value)} is far below the input order, which has "
                 f"{shown.score(start)}"
@@ -241,7 +242,7 @@ def _costs(source: Source) -> list[Made]:
         (Column(title="tokens out", help="tokens written a query"), mean("completion_tokens")),
         (Column(title="s / query", help="seconds a query"), mean("seconds")),
         (Column(title="p50 s", help="median seconds a query"), within("latency", "p50")),
-        (Column(title="p95 s", help="95th percentile of seconds a query"), within("latency", "p95")),
+        (Column(title="p95 s", help="95th percentile of seconds"), within("latency", "p95")),
         (Column(title=f"{currency} / 1000", help="price of 1000 queries"),
          within("price", "per_1000_queries")),
         (Column(title="kWh / 1000", help="energy of 1000 queries"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -26,12 +27,14 @@ from rank_rl.report.compared import Shown, shown
 from rank_rl.report.explorer import Cut
 from rank_rl.report.finding import finding
 from rank_rl.report.macro import macro
+from rank_rl.report.parts import Part as Question
 from rank_rl.report.reading import Source
 from rank_rl.report.safe import clean, embedded
 from rank_rl.report.tables import Mark, Table
 from rank_rl.report.training import Stage
 
 BYTES = 5_800_000
+_NEGATIVE = re.compile(r"(?<![\w.,-])-(?=\d)")
 CUTS = (
     Cut(),
     *(Cut(characters=n) for n in (8000, 4000, 2000, 1000, 500, 250, 120)),
@@ -62,7 +65,8 @@ class Part:
     warnings: dict[str, list[str]]
     costs: list[tuple[pareto.Cost, Figure]]
     steps: Table | None
-    diagnosis: list[diagnosis.Part]
+    other_steps: Table | None
+    diagnosis: list[Question]
     sensitivity: Table | None
     provenance: provenance.Provenance
     data: Markup = Markup("{}")
@@ -89,7 +93,8 @@ def _part(source: Source) -> Part:
         legend=leaderboard.legend(source),
         warnings=leaderboard.warnings(source),
         costs=pareto.figures(source),
-        steps=differences.steps(source),
+        steps=differences.steps(source, [source.metric]),
+        other_steps=differences.steps(source, source.result["metrics"][1:]),
         diagnosis=diagnosis.parts(source),
         sensitivity=differences.sensitivity(source),
         provenance=provenance.provenance(source),
@@ -157,5 +162,4 @@ def _digest(script: str) -> str:
 
 def _minus(text: str) -> str:
     """Numbers with a real minus sign."""
-    words = text.split(" ")
-    return " ".join(f"−{w[1:]}" if w[:1] == "-" and w[1:2].isdigit() else w for w in words)
+    return _NEGATIVE.sub("−", text)

@@ -1,6 +1,6 @@
 """Quality against cost: which systems nobody beats in both, for each kind of cost measured.
 
-Contract: only systems with a cost above zero are points; first stage, random and perfect order ask
+Contract: only systems with a cost above zero are points; first stage, random order and runs ask
 nothing and are lines. A system is on the frontier when no other one costs as little or less and is
 better, or costs less and is as good.
 """
@@ -96,11 +96,14 @@ def frontier(systems: Sequence[Priced]) -> list[Priced]:
 
 
 def references(source: Source) -> list[tuple[str, float]]:
-    """Systems that ask nothing, as lines."""
+    """Systems that ask nothing, as lines; the perfect order would leave the others no room."""
     return [
         (s["name"], s["metrics"][source.metric]["mean"])
         for s in source.result["systems"]
-        if not s["model"] and not s["costs"] and source.metric in s["metrics"]
+        if not s["model"]
+        and not s["costs"]
+        and s["kind"] != "perfect"
+        and source.metric in s["metrics"]
     ]
 
 

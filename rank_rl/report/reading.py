@@ -19,6 +19,7 @@ from rank_rl.report.beside import Beside
 from rank_rl.report.shape import completed
 
 RESULT = "result.json"
+INDEX = "results.json"  # of a benchmark of several collections
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,19 +80,37 @@ def sources(paths: Sequence[Path], metric: str | None = None) -> list[Source]:
     ]
 
 
+def holds_results(path: Path) -> bool:
+    """Whether a path is a file, or a folder with results in it."""
+    if path.is_dir():
+        return any((path / n).is_file() for n in (RESULT, INDEX)) or any(path.glob(f"*/{RESULT}"))
+    return path.is_file()
+
+
 def _files(path: Path) -> list[Path]:
+    if not path.exists():
+        raise DataError("no such file or folder", where=str(path))
+    if path.name == INDEX or (path / INDEX).is_file():
+        return _listed(path if path.is_file() else path / INDEX)
     if path.is_file():
         return [path]
     if (path / RESULT).is_file():
         return [path / RESULT]
-    if not path.exists():
-        raise DataError("no such file or folder", where=str(path))
     found = sorted(path.glob(f"*/{RESULT}"))
     if not found:
         raise DataError(
             f"no {RESULT}", where=str(path), expected="an output folder of rank-rl bench"
         )
     return found
+
+
+def _listed(index: Path) -> list[Path]:
+    """The results of several collections, in the order of their index."""
+    content = _read(index)
+    named = content.get("collections") if isinstance(content, dict) else None
+    if not isinstance(named, dict) or not named:
+        raise DataError("no collections", where=str(index), expected="an index of results")
+    return [index.parent / str(path) for path in named.values()]
 
 
 def _read(path: Path) -> Any:

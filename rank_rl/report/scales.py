@@ -61,7 +61,11 @@ def around_log(values: Iterable[float]) -> tuple[float, float]:
 
 
 def label(value: float) -> str:
-    """A value as an axis shows it."""
+    """A value as an axis shows it, with a real minus sign."""
+    return _label(value).replace("-", "−")
+
+
+def _label(value: float) -> str:
     if value == 0:
         return "0"
     if abs(value) >= 1_000_000:

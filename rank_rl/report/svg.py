@@ -15,7 +15,7 @@ from rank_rl.report.safe import clean
 
 Point = tuple[float, float]
 SHAPES = ("circle", "square", "triangle", "diamond", "cross")
-TEXT_WIDTH = 0.56  # mean width of a character of the usual sans-serif fonts, in font sizes
+TEXT_WIDTH = 0.6  # mean width of a character of the usual sans-serif fonts, in font sizes
 
 
 class Drawing:

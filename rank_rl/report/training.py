@@ -21,6 +21,7 @@ from rank_rl.report.tables import Cell, Table, numbers
 
 LOG = "training_log.jsonl"
 MOST = 200
+SHARES = {"ok", "repaired", "failed", "truncated", "flat groups"}
 Curve = list[tuple[float, float]]  # step, value
 _MEAN = re.compile(r"^rewards/(?P<name>.+)/mean$")
 # Title, unit and the curves of a panel, by the names of the log; the first that exists begins it.
@@ -174,11 +175,16 @@ def _figure(
         title=title,
         description=f"By training step, from first to last: {last}.",
         x=Axis(title="step", whole=True),
-        y=Axis(title=next(iter(kept)) if len(kept) == 1 else "value"),
+        y=Axis(title=next(iter(kept)) if len(kept) == 1 else "value", bounds=_bounds(kept)),
         series=series,
         references=references,
     )
     return figure(slug, chart, _table(title, kept))
+
+
+def _bounds(curves: Mapping[str, Curve]) -> tuple[float, float] | None:
+    """From 0 to 1 for shares, so that a flat line is not blown up; else by the values."""
+    return (-0.03, 1.03) if set(curves) <= SHARES else None
 
 
 def _table(title: str, curves: Mapping[str, Curve]) -> Table:

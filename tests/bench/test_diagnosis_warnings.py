@@ -31,6 +31,11 @@ FINE = Facts(
 )
 
 
+def share(value: float, n: int) -> dict[str, float]:
+    """A row of top1_share: place 1 for a small share, place 2 for a large one."""
+    return {"input_rank": 1 + (value > 0.5), "share": value, "chance": 0.05, "n": n}
+
+
 def test_a_row_that_is_fine_has_no_warning():
     assert diagnosis.warnings(FINE) == []
     assert diagnosis.warnings(Facts(metric="map", mean=0.0)) == []
@@ -55,6 +60,10 @@ def test_a_row_that_is_fine_has_no_warning():
             {"diagnosis": {"position": {"pull": {"mean": -0.4, "low": -0.5, "high": -0.3}}}},
             "rank 0.40 places earlier",
         ),
+        (
+            {"diagnosis": {"position": {"top1_share": [share(0.06, 16), share(0.88, 16)]}}},
+            "shown in place 2 comes out first in 88% of random input orders (5% by chance)",
+        ),
         ({"judged": {"10": 0.3}}, "30% of its first 10 documents are judged, 55% of the input"),
         ({"judged": {"10": 0.1}, "judged_input": {}}, "only 10% of its first 10 documents"),
         (
@@ -76,6 +85,10 @@ def test_limits():
     assert diagnosis.warnings(slight) == [] and len(diagnosis.warnings(slight, fall=0.03)) == 1
     wide = {"position": {"pull": {"mean": 0.4, "low": -0.1, "high": 0.9}}}
     assert diagnosis.warnings(replace(FINE, diagnosis=wide)) == []
+    # One ranking of one query, and a place that two documents share.
+    for rows in ([share(1.0, 1)], [{**share(0.55, 40), "chance": 0.5}]):
+        position = {"position": {"top1_share": rows}}
+        assert diagnosis.warnings(replace(FINE, diagnosis=position)) == []
     unknown = replace(FINE, judged={"5": None, "10": 0.1})
     assert "first 10" in diagnosis.warnings(unknown)[0]
     bad = replace(FINE, mean=0.1, from_input=Interval(mean=-0.3, low=-0.4, high=-0.2))

@@ -30,7 +30,19 @@ UNCUT = [
     *("r-precision", "bpref", "rbp.8", "rbp.95"),
 ]
 NAMES = [*(f"{name}@{k}" for name in CUT for k in CUTS), *UNCUT]
-ODD_IDS = ["007", "7", "7.0", "1e3", "-1", "é", "日本", "\U0001f600", "z" * 300, "z" * 299 + "y", "Z"]
+ODD_IDS = [
+    "007",
+    "7",
+    "7.0",
+    "1e3",
+    "-1",
+    "é",
+    "日本",
+    "\U0001f600",
+    "z" * 300,
+    "z" * 299 + "y",
+    "Z",
+]
 Grades = dict[str, dict[str, int]]
 Scores = dict[str, dict[str, float]]
 
@@ -45,7 +57,9 @@ def cases(seed: int) -> tuple[Grades, Scores]:
         pool = draw.sample(pool, draw.randint(1, len(pool)))
         known = [d for d in pool if draw.random() < 0.7] + [f"unseen{j}" for j in range(i % 4)]
         choices = [[0, 0, 0, 1, 2, 3], [1], [-2, -1, 0, 1], [0, 1, 4], [0]][draw.randrange(5)]
-        grades[f"q{i}"] = {d: draw.choice(choices) for d in known} or {"unseen": 1}
+        own = {d: draw.choice(choices) for d in known} or {"unseen": 1}
+        # pytrec_eval 0.5.11 crashes on queries that have only negative grades.
+        grades[f"q{i}"] = own if max(own.values()) >= 0 else {**own, "unseen": 0}
         if i % 13 != 5:
             steps = draw.choice([1, 3, 1000])
             near = draw.choice([1.0, 1e-9])
@@ -137,7 +151,9 @@ def test_no_case_differs_from_pytrec_eval(level: int):
     ours = measure(runs, known, [f"{name}{tail}" for name in NAMES])
 
     irrelevant = set(grades) - set(known.grades)
-    assert len(irrelevant) > 50 and all(v == 0 for q in irrelevant & set(runs) for v in theirs[q].values())
+    assert len(irrelevant) > 50 and all(
+        v == 0 for q in irrelevant & set(runs) for v in theirs[q].values()
+    )
     missing = set(known.grades) - set(runs)
     assert len(missing) > 20 and all(ours[m][q] == 0 for m in ours for q in missing)
     wrong = []

@@ -94,7 +94,9 @@ def bright_folder(folder: Path) -> Path:
         "gold_ids_long": ["moths/Photo taxis.txt"],
     }
     kinds = ["sorted", "negative", "even", "prime", "missing"]
-    sums = [{"id": f"sum/{n}", "content": f"sum two {kind} numbers"} for n, kind in enumerate(kinds)]
+    sums = [
+        {"id": f"sum/{n}", "content": f"sum two {kind} numbers"} for n, kind in enumerate(kinds)
+    ]
     tables: Tables = {
         ("examples", "biology"): [example("0", moth, **gold)],
         ("examples", "leetcode"): [

@@ -1,4 +1,4 @@
-"""Source ``bright``: its schema, its excluded documents, its pages, and what is wrong with a table."""
+"""Source ``bright``: its schema, its excluded documents, its pages, and tables that are wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents that must not be ranked (trap 10): gone before the cut, from every kind of first stage."""
+"""Documents that must not be ranked (trap 10): gone before the cut of every first stage."""
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ def test_an_excluded_document_at_rank_one_takes_no_place(beir_folder: Folder, te
 
 
 @pytest.mark.parametrize("first_stage", [{"pool": True}, {"depth": 2}, {"depth": 4}])
-def test_bm25_neither_orders_nor_finds_it(
-    beir_folder: Folder, first_stage: dict[str, Any]
-) -> None:
+def test_bm25_neither_orders_nor_finds_it(beir_folder: Folder, first_stage: dict[str, Any]) -> None:
     folder = beir_folder({"excluded.tsv": "q3\td4\n"})
     (task,) = load(folder, first_stage=first_stage).test
     expected = 2 if first_stage == {"pool": True} else min(3, first_stage["depth"])

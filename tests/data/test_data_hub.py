@@ -137,6 +137,18 @@ def test_documents_that_no_list_and_no_judgement_names_are_not_kept(tmp_path: Pa
     assert found.provenance["documents"] == 2
 
 
+def test_a_folder_may_be_a_snapshot_whose_files_are_links(tmp_path: Path) -> None:
+    real = hub_folders.r2med_folder(tmp_path / "blobs")
+    snapshot = tmp_path / "snapshots" / "8b9fec2"
+    snapshot.mkdir(parents=True)
+    for path in real.iterdir():
+        (snapshot / path.name).symlink_to(path)
+    (tmp_path / "link").symlink_to(snapshot)
+    for folder in (snapshot, tmp_path / "link"):
+        files = load("r2med", folder).provenance["files"]
+        assert set(files) == {"corpus.jsonl", "query.jsonl", "qrels.jsonl"}
+
+
 def downloaded(folder: Path, cache: Path, repo: str, commit: str) -> None:
     """Leave in the cache of ``datasets`` what it leaves there when it has loaded from the Hub."""
     for config in ("query", "corpus", "qrels"):
@@ -229,7 +241,11 @@ def test_a_path_that_is_neither_is_one_line(source: str, path: str | None, messa
     [
         ("qrels", [{"q_id": "0", "p_id": "p2", "score": 0.5}], "grade 0.5; expected an integer"),
         ("qrels", [{"q_id": "9", "p_id": "p2", "score": 1}], "queries that are not in the queries"),
-        ("qrels", [{"q_id": "0", "p_id": "p9", "score": 1}], "documents that are not in the corpus"),
+        (
+            "qrels",
+            [{"q_id": "0", "p_id": "p9", "score": 1}],
+            "documents that are not in the corpus",
+        ),
         ("query", [{"id": "0", "text": "a"}, {"id": "0", "text": "b"}], "'0' appears twice"),
         ("query", [{"id": "", "text": "a"}], "row 0: no identifier"),
         ("query", [{"id": "0", "text": None}, {"id": "1", "text": "b"}], "row 0: no text"),

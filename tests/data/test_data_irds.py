@@ -23,6 +23,7 @@ DOCS = {
     "d2": "Basel is a city on the Rhine.",
     "d3": "Rye bread is baked.",
     "d4": "Wheat bread is baked, too.",
+    "d5": "Nobody lists this one.",
 }
 QUERIES = {"1": "which city is on the Rhine", "2": "how is bread baked", "3": "nobody judged this"}
 QRELS = "1 0 d2 3\n1 0 d1 1\n1 0 d3 0\n2 0 d4 2\n"
@@ -35,25 +36,31 @@ def registered(tmp_path: Path) -> Register:
     """Register a collection made of files, as ir_datasets' own are made."""
     made: list[str] = []
 
-    def register(scored: str | None = None, docs: Any = None, **leave_out: bool) -> str:
+    def register(scored: str | None = None, kind: Any = None) -> str:
         from ir_datasets.datasets.base import Dataset
-        from ir_datasets.formats import TrecQrels, TrecScoredDocs, TsvDocs, TsvQueries
+        from ir_datasets.formats import (
+            GenericDoc,
+            TrecQrels,
+            TrecScoredDocs,
+            TsvDocs,
+            TsvQueries,
+        )
         from ir_datasets.util.download import LocalDownload
 
         def file(name: str, text: str) -> Any:
             (tmp_path / name).write_text(text, encoding="utf-8")
             return LocalDownload(tmp_path / name)
 
-        parts = {
-            "docs": docs or TsvDocs(file("docs.tsv", tsv(DOCS))),
-            "queries": TsvQueries(file("queries.tsv", tsv(QUERIES))),
-            "qrels": TrecQrels(file("qrels", QRELS), {}),
-        }
+        texts = tsv(DOCS) if kind is None else "".join(f"{d}\tBasel\tOn the Rhine.\n" for d in DOCS)
+        parts = [
+            TsvDocs(file("docs.tsv", texts), doc_cls=kind or GenericDoc),
+            TsvQueries(file("queries.tsv", tsv(QUERIES))),
+            TrecQrels(file("qrels", QRELS), {}),
+        ]
         if scored is not None:
-            parts["scoreddocs"] = TrecScoredDocs(file("top.run", scored))
+            parts.append(TrecScoredDocs(file("top.run", scored)))
         name = f"rank-rl-{tmp_path.name}/{len(made)}"
-        kept = [part for key, part in parts.items() if not leave_out.get(key)]
-        ir_datasets.registry.register(name, Dataset(*kept))
+        ir_datasets.registry.register(name, Dataset(*parts))
         made.append(name)
         return name
 
@@ -92,27 +99,7 @@ def test_scored_documents_are_the_recorded_first_stage(registered: Register) -> 
 
 def test_only_documents_that_are_listed_or_judged_are_looked_up(registered: Register) -> None:
     name = registered(trec({"1": ["d1"], "2": ["d4"]}))
-    assert load(name, first_stage={"depth": 1}).provenance["documents"] == 4
-    asked: list[list[str]] = []
-    store = ir_datasets.load(name).docs_store()
-
-    class Store:
-        def get_many(self, docids: list[str]) -> dict[str, Any]:
-            asked.append(docids)
-            return store.get_many(docids)
-
-    class Docs:
-        def docs_handler(self) -> Docs:
-            return self
-
-        def docs_store(self) -> Store:
-            return Store()
-
-        def docs_iter(self) -> Any:
-            raise AssertionError("the corpus was read")
-
-    load(registered(trec(TOP), docs=Docs()), first_stage={"depth": 1})
-    assert [sorted(docids) for docids in asked] == [["d1", "d2", "d3", "d4"]]
+    assert load(name, first_stage={"depth": 1}).provenance["documents"] == 4 < len(DOCS)
 
 
 def test_a_run_goes_first_and_queries_that_nobody_judged_are_left_out(
@@ -163,7 +150,6 @@ class Paper(NamedTuple):
     doc_id: str
     title: str
     text: str
-    year: int
 
     def default_text(self) -> str:
         return f"{self.title} {self.text}"
@@ -184,18 +170,7 @@ class Page(NamedTuple):
 def test_titles_stand_apart_where_there_are_texts(
     registered: Register, kind: Any, content: str
 ) -> None:
-    class Docs:
-        def docs_handler(self) -> Docs:
-            return self
-
-        def docs_count(self) -> int:
-            return len(DOCS)
-
-        def docs_iter(self) -> Any:
-            more = (1999,) if kind is Paper else ()
-            return (kind(d, "Basel", "On the Rhine.", *more) for d in DOCS)
-
-    (task, _) = load(registered(docs=Docs())).test
+    (task, _) = load(registered(kind=kind)).test
     assert {c.content for c in task.candidates} == {content}
 
 
@@ -285,6 +260,8 @@ def test_named_collections_are_read_from_the_folder_of_ir_datasets(tmp_path: Pat
         **os.environ,
         "IR_DATASETS_HOME": str(tmp_path / "home"),
         "IR_DATASETS_SKIP_DISK_FREE": "true",
+        "IR_DATASETS_DL_TRIES": "1",
+        "https_proxy": "http://127.0.0.1:9",  # nothing listens there: no network
     }
     done = subprocess.run(
         [sys.executable, "-c", CODE, json.dumps(specs)],

@@ -11,7 +11,7 @@ import pytest
 from rank_rl.data.trec import read_run
 from rank_rl.errors import DataError
 
-EXPECTED = {"7": (("d2", 3.5), ("d1", 2.0), ("d3", 2.0)), "8": (("d1", 1.0),)}
+EXPECTED = {"7": (("d2", 3.5), ("d3", 2.0), ("d1", 2.0)), "8": (("d1", 1.0),)}
 SCORES = {"7": {"d1": 2, "d2": 3.5, "d3": 2.0}, "8": {"d1": 1}}
 RANK_LLM = [
     {
@@ -43,7 +43,7 @@ def written(tmp_path: Path, content: Any, name: str = "run.json") -> Path:
 
 
 @pytest.mark.parametrize("content", [SCORES, RANK_LLM, RANK_GPT])
-def test_each_form_gives_the_same_run_and_ties_keep_the_order_of_the_file(
+def test_each_form_gives_the_same_run_with_ties_as_trec_eval_breaks_them(
     tmp_path: Path, content: Any
 ) -> None:
     assert read_run(written(tmp_path, content)) == EXPECTED

@@ -6,6 +6,7 @@ look at. Nothing is computed again: ``Facts`` collects what the row and its neig
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,8 @@ KEPT = 0.5  # of the documents' tokens, behind the cut
 JUDGED = 0.2  # of the first documents
 FEWER = 0.1  # judged documents than in the input order
 PULLED = 0.2  # places a document moves for each place it is shown further down
+FIRST = 0.3  # rankings whose first document was shown in the same place
+LEAST = 10  # such rankings, below which accidents are likely
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +68,7 @@ def warnings(facts: Facts, *, fall: float = 0.05) -> list[str]:
         _copied(facts),
         _tied(facts),
         _pulled(facts),
+        _favoured(facts),
         _unjudged(facts),
         _cut(facts),
         _unsteady(facts),
@@ -134,6 +138,27 @@ def _pulled(facts: Facts) -> str:
         f" down (95 % CI {pull['low']:.2f} to {pull['high']:.2f}): its rankings depend on the order"
         " of its input"
     )
+
+
+def _favoured(facts: Facts) -> str:
+    """The place whose document comes out first most often, where that is no accident."""
+    rows = (facts.diagnosis.get("position") or {}).get("top1_share") or ()
+    enough = [r for r in rows if r["n"] >= LEAST]
+    clear = [r for r in enough if r["share"] >= FIRST and r["share"] > _by_accident(r)]
+    if not clear:
+        return ""
+    row = max(clear, key=lambda r: r["share"])
+    return (
+        f"the document shown in place {row['input_rank']} comes out first in {row['share']:.0%} of "
+        f"random input orders ({row['chance']:.0%} by chance): its rankings depend on the order of "
+        "its input"
+    )
+
+
+def _by_accident(row: Mapping[str, float]) -> float:
+    """Three standard deviations above chance."""
+    chance = row["chance"]
+    return chance + 3 * math.sqrt(chance * (1 - chance) / row["n"])
 
 
 def _unjudged(facts: Facts) -> str:

@@ -3,7 +3,7 @@
 (function () {
   "use strict";
 
-  var PAGE = 50;
+  var FIRST = 20, MORE = 50;
   var TIE = 1e-9;
 
   function all(selector, root) {
@@ -143,7 +143,7 @@
     this.slug = slug;
     this.section = section;
     this.data = JSON.parse(document.getElementById("data-" + slug).textContent);
-    this.shown = PAGE;
+    this.shown = FIRST;
     this.controls = {};
     all("[data-control]", section).forEach(function (node) { this.controls[node.dataset.control] = node; }, this);
     this.parts = {};
@@ -174,10 +174,10 @@
     var form = controls.text.form;
     form.hidden = false;
     form.addEventListener("submit", function (event) { event.preventDefault(); });
-    form.addEventListener("input", function () { self.shown = PAGE; self.update(); });
+    form.addEventListener("input", function () { self.shown = FIRST; self.update(); });
     this.parts.more.addEventListener("click", function () {
       var first = self.shown;
-      self.shown += PAGE;
+      self.shown += MORE;
       self.update();
       var buttons = all("button.open", self.section);
       if (buttons[first]) buttons[first].focus();
@@ -251,16 +251,19 @@
     this.parts.count.textContent = this.found.length + " of " + plural(data.queries.length, "query", "queries") +
       (list.length < this.found.length ? ", the first " + list.length + " shown" : "");
     var head = ["Query", baseline, system, "difference"].map(function (title, i) {
-      return el("th", { scope: "col", "class": i ? "n" : null }, title);
+      return el("th", { scope: "col", "class": i ? i < 3 ? "n roomy" : "n" : null }, title);
     });
     var rows = list.map(function (query, i) {
       var gap = self.difference(query);
+      var one = fixed(self.value(query, Number(self.controls.baseline.value)));
+      var other = fixed(self.value(query, Number(self.controls.system.value)));
       var open = el("button", { type: "button", "class": "open", dir: "auto", on: { click: function () { reader.open(self, i); } } }, query.text || query.id);
       return el("tr", {},
         el("th", { scope: "row" }, open),
-        el("td", { "class": "n" }, fixed(self.value(query, Number(self.controls.baseline.value)))),
-        el("td", { "class": "n" }, fixed(self.value(query, Number(self.controls.system.value)))),
-        el("td", { "class": "n " + (gap > TIE ? "up" : gap < -TIE ? "down" : "") }, signed(gap)));
+        el("td", { "class": "n roomy" }, one),
+        el("td", { "class": "n roomy" }, other),
+        el("td", { "class": "n" }, el("span", { "class": gap > TIE ? "up" : gap < -TIE ? "down" : null }, signed(gap)),
+          gap === null ? null : el("span", { "class": "d tight" }, one + " → " + other)));
     });
     var caption = "Queries of " + data.label + " in " + data.metrics[this.controls.metric.value];
     var table = el("table", {}, el("caption", {}, caption), el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows));
@@ -376,7 +379,7 @@
     if (system < 0 && query.candidates !== null) listed = listed.slice(0, query.candidates);
     var answer = system < 0 ? null : query.answers[system];
     var items = listed.map(function (number, rank) { return item(query, answer, number, rank, system); });
-    return el("section", { "class": "order", "aria-label": name },
+    return el("section", { "class": system < 0 ? "order input" : "order", "aria-label": name },
       el("h4", {}, name),
       el("p", {}, system < 0 ? "as the first stage gave it" : summary(data, query, system, answer)),
       answer ? said(answer) : null,
@@ -427,16 +430,16 @@
     var title = doc.title || doc.text || doc.id;
     var summary = el("summary", {},
       el("span", { "class": "rank" }, hidden("rank "), rank + 1),
-      system < 0 ? el("span", { "class": "move" }) : move(number, rank, query),
-      grade(doc),
+      system < 0 ? null : move(number, rank, query),
+      grade(query, doc),
       el("span", { "class": "title", dir: "auto" }, title.slice(0, 160)));
     var inside = el("div", { "class": "inside" },
-      note ? [el("p", { "class": "what" }, "Reasoning about this document"), el("p", { "class": "text said", dir: "auto" }, note)] : null,
-      why ? [el("p", { "class": "what" }, "Why it stands here"), el("p", { "class": "text said why", dir: "auto" }, why)] : null,
       el("p", { "class": "what" }, "Document " + doc.id + (score === undefined || score === null ? "" : ", score " + score)),
       doc.title ? el("p", { "class": "text", dir: "auto" }, el("b", {}, doc.title)) : null,
       el("p", { "class": "text", dir: "auto" }, doc.text || "Its text is not known."));
-    return el("li", { "data-document": number }, el("details", {}, summary, inside));
+    return el("li", { "data-document": number }, el("details", {}, summary, inside),
+      note ? el("p", { "class": "text said", dir: "auto" }, el("span", { "class": "what" }, "Reasoning: "), note) : null,
+      why ? el("p", { "class": "text said why", dir: "auto" }, el("span", { "class": "what" }, "Why here: "), why) : null);
   }
 
   /* Places moved against the input; documents that were no candidates are new. */
@@ -450,7 +453,8 @@
       hidden(way + " " + plural(Math.abs(places), "place", "places")));
   }
 
-  function grade(doc) {
+  function grade(query, doc) {
+    if (!query.judged) return el("span", { "class": "grade unknown" }, "grade ?");
     if (doc.grade === undefined) return el("span", { "class": "grade unknown" }, "unjudged");
     var style = doc.grade <= 0 ? "g0" : doc.grade === 1 ? "g1" : "g2";
     return el("span", { "class": "grade " + style }, "grade " + doc.grade);

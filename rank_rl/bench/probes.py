@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from rank_rl import seeds
 from rank_rl.bench import costs
-from rank_rl.bench.diagnosis import formatting, position
+from rank_rl.bench.diagnosis import formatting, position, some
 from rank_rl.records import Ranking, RankingTask
 from rank_rl.specs import RecipeSpec
 
@@ -61,17 +60,19 @@ def ask(
     ``given`` are the rankings of the tasks as they are, which are not asked for again.
     """
 
-    def rank(some: Sequence[RankingTask]) -> list[Ranking]:
-        return [result.ranking for result in reranker.rank_tasks(some)]
+    def rank(asked: Sequence[RankingTask]) -> list[Ranking]:
+        return [result.ranking for result in reranker.rank_tasks(asked)]
 
     found: dict[str, Any] = {}
     for name, settings in wanted.items():
-        chosen = sample(tasks, settings["queries"], seed)
+        count = settings["queries"]
+        # One more for latency: the first one warms up.
+        chosen = some(tasks, count + 1 if name == "latency" else count, seed=seed)
         known = {t.query.qid: given[t.query.qid] for t in chosen}
         if name == "latency":
             # What a server has answered is kept, and would come at once.
             with getattr(reranker.generator, "asking_again", nullcontext)():
-                values = costs.latency(lambda task: rank([task]), chosen, len(chosen))
+                values = costs.latency(lambda task: rank([task]), chosen, count)
         elif name == "position":
             shuffles, metric = settings["shuffles"], settings["metric"]
             values = position(
@@ -81,13 +82,6 @@ def ask(
             values = formatting(rank, chosen, metric=settings["metric"], seed=seed, given=known)
         found[name] = {**(values or {}), ASKED: dict(settings)}
     return found
-
-
-def sample(tasks: Sequence[RankingTask], count: int, seed: int) -> list[RankingTask]:
-    """Some of the tasks, drawn by their ids alone, in their order."""
-    drawn = sorted(tasks, key=lambda t: seeds.derive(seed, "probe", t.query.qid))[:count]
-    chosen = {task.query.qid for task in drawn}
-    return [task for task in tasks if task.query.qid in chosen]
 
 
 class Meter:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import rank_rl
-from rank_rl.bench import diagnosis, tables
+from rank_rl.bench import costs, diagnosis, tables
 from rank_rl.bench.document import Document
 from rank_rl.bench.fused import Entry, entries, row_names
 from rank_rl.bench.measured import Measured, folder, measured
@@ -27,7 +27,7 @@ from rank_rl.bench.portable import portable
 from rank_rl.bench.progress import bar
 from rank_rl.bench.seeding import draws, jobs
 from rank_rl.bench.setting import Models
-from rank_rl.bench.systems import Job, Paths, check, compute
+from rank_rl.bench.systems import Job, Paths, SystemRun, check, compute
 from rank_rl.data.files import write_lines
 from rank_rl.data.tasks import write_tasks
 from rank_rl.errors import RecipeError
@@ -59,6 +59,8 @@ def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:
     if os.environ.get("RANK", "0") != "0":
         return {}
     bench = _check(spec)
+    if bench.energy:
+        costs.check_energy()
     sets = measured(spec, bench)
     models = Models(spec)
     for one in sets:
@@ -155,18 +157,27 @@ def _document(entry: Entry, job: Job, one: Measured, *, drawn: bool) -> Document
         cuts=run.cuts,
         energy=run.energy,
         probes={} if fused else run.probes,
-        diagnosis=diagnosis.of_answers(
-            asked,
-            one.tasks,
-            _bench(job).diagnosis,
-            rankings=run.rankings[0],
-            statuses=run.statuses,
-            values=run.worths,
-        )
-        if asked
-        else {},
+        diagnosis=_diagnosis(asked, run, one, _bench(job)),
         run=entry.paths.run.relative_to(one.out_dir).as_posix(),
         exchanges=exchanges.relative_to(one.out_dir).as_posix() if exchanges else None,
+    )
+
+
+def _diagnosis(
+    asked: Sequence[Mapping[str, Any]], run: SystemRun, one: Measured, bench: BenchSpec
+) -> dict[str, Any]:
+    """What the answers show; of rankings without answers, how near they are to the input."""
+    rankings = run.rankings[0]
+    if not asked:
+        tau = diagnosis.input_tau(rankings, one.tasks) if len(run.rankings) == 1 else None
+        return {} if tau is None else {"input_tau": tau}
+    return diagnosis.of_answers(
+        asked,
+        one.tasks,
+        bench.diagnosis,
+        rankings=rankings,
+        statuses=run.statuses,
+        values=run.worths,
     )
 
 

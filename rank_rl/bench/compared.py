@@ -1,8 +1,9 @@
 """Paired comparisons of systems: every one with every baseline, and the named steps.
 
-Contract: differences are of per-query values (means over seeds), with a bootstrap interval and the
-p-values of a randomisation test and of a t-test; Holm's correction runs over all systems that are
-compared with the same baseline in the same metric. Steps are not corrected.
+Contract: differences are of per-query values, means over seeds, with an interval over queries (and
+seeds, where a system has several) and the p-values of a randomisation test and of a t-test; Holm's
+correction runs over all systems that are compared with the same baseline in the same metric. Steps
+are not corrected.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any, Protocol
 
 from rank_rl.bench import stats
 from rank_rl.bench.measures import PerQuery
+
+BySeed = Mapping[str, Sequence[PerQuery]]  # system → values with each seed
 
 
 class Compares(Protocol):
@@ -29,7 +32,7 @@ class Compares(Protocol):
     def seed(self) -> int: ...
 
 
-def comparisons(plan: Compares, values: Mapping[str, PerQuery]) -> list[dict[str, Any]]:
+def comparisons(plan: Compares, values: BySeed) -> list[dict[str, Any]]:
     """Every system against every baseline, Holm's correction within metric and baseline."""
     rows: list[dict[str, Any]] = []
     for metric in plan.metrics:
@@ -44,7 +47,7 @@ def comparisons(plan: Compares, values: Mapping[str, PerQuery]) -> list[dict[str
     return rows
 
 
-def steps(plan: Compares, values: Mapping[str, PerQuery]) -> list[dict[str, Any]]:
+def steps(plan: Compares, values: BySeed) -> list[dict[str, Any]]:
     """What each stage added: differences of named pairs, uncorrected."""
     return [
         {"metric": m, "from": a, "to": b, **compare(plan, values, m, a, b)}
@@ -54,15 +57,20 @@ def steps(plan: Compares, values: Mapping[str, PerQuery]) -> list[dict[str, Any]
 
 
 def compare(
-    plan: Compares, values: Mapping[str, PerQuery], metric: str, first: str, second: str
+    plan: Compares, values: BySeed, metric: str, first: str, second: str
 ) -> dict[str, float]:
     """``second - first`` in one metric: difference, interval, p of both tests."""
-    a, b = list(values[first][metric].values()), list(values[second][metric].values())
-    found = stats.difference(a, b, samples=plan.samples, seed=plan.seed)
+    a, b = ([list(by_metric[metric].values()) for by_metric in values[n]] for n in (first, second))
+    found = stats.seeds_difference(a, b, samples=plan.samples, seed=plan.seed)
+    means = _over_seeds(a), _over_seeds(b)
     return {
         "difference": found.mean,
         "low": found.low,
         "high": found.high,
-        "p": stats.randomisation_test(a, b, samples=plan.samples, seed=plan.seed),
-        "p_t": stats.t_test(a, b),
+        "p": stats.randomisation_test(*means, samples=plan.samples, seed=plan.seed),
+        "p_t": stats.t_test(*means),
     }
+
+
+def _over_seeds(table: Sequence[Sequence[float]]) -> list[float]:
+    return [sum(values) / len(values) for values in zip(*table, strict=True)]

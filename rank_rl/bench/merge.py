@@ -98,6 +98,7 @@ def merge(
     by_system = agreed(documents)
     collection = documents[0].collection
     values = {name: _mean(found) for name, found in by_system.items()}
+    by_seed = {name: [d.per_query for d in found] for name, found in by_system.items()}
     _named(plan, values)
     table = Table.of(plan, by_system, values, tasks)
     return {
@@ -117,8 +118,8 @@ def merge(
         "minimal_difference": minimal(plan, values),
         "slices": table.slices,
         "systems": [row(name, found, table) for name, found in by_system.items()],
-        "comparisons": comparisons(plan, values),
-        "steps": steps(plan, values),
+        "comparisons": comparisons(plan, by_seed),
+        "steps": steps(plan, by_seed),
         "per_query": values,
     }
 

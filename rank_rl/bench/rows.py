@@ -137,11 +137,12 @@ def _mean(values: Any) -> float:
 
 
 def _interval(documents: Sequence[Document], metric: str, table: Table) -> stats.Interval:
-    plan = table.plan
-    by_seed = [list(d.per_query[metric].values()) for d in documents]
-    if len(by_seed) == 1:
-        return stats.bootstrap(by_seed[0], samples=plan.samples, seed=plan.seed)
-    return stats.seeds_interval(by_seed, samples=plan.samples, seed=plan.seed)
+    return stats.seeds_interval(
+        [list(d.per_query[metric].values()) for d in documents],
+        samples=table.plan.samples,
+        seed=table.plan.seed,
+        bounds=stats.METRIC,
+    )
 
 
 def _spread(documents: Sequence[Document], metric: str) -> float | None:

@@ -23,6 +23,7 @@ Values = Sequence[float] | NDArray[np.float64]
 Bounds = tuple[float, float]
 METRIC: Bounds = (0.0, 1.0)
 DIFFERENCE: Bounds = (-1.0, 1.0)
+NOISE = 1e-12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +137,7 @@ def t_test(first: Values, second: Values) -> float:
     n = data.size
     if n == 1 or not data.any():
         return 1.0
-    if np.ptp(data) <= 1e-12 * np.abs(data).max():
+    if np.ptp(data) <= NOISE * np.abs(data).max():
         return float(2.0 ** (1 - n))
     t = abs(data.mean()) / (data.std(ddof=1) / math.sqrt(n))
     return float(2 * stdtr(n - 1, -t))
@@ -241,7 +242,7 @@ def _widened(
     added = sum(_seed_part(table) for table in tables if len(table) > 1)
     n = data.size
     own = 0.0 if n == 1 else float(data.var(ddof=1)) / n * float(stdtrit(n - 1, 0.975)) ** 2
-    if own == 0:
+    if own <= (1e-9 * float(np.abs(data).max())) ** 2:
         half = math.sqrt(added)
         return Interval(mean=found.mean, low=found.low - half, high=found.high + half)
     factor = math.sqrt(1 + added / own)
@@ -293,7 +294,10 @@ def _paired(first: Values, second: Values) -> NDArray[np.float64]:
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if a.shape != b.shape or a.size == 0:
         raise ValueError(f"{a.size} values against {b.size}: a paired comparison needs pairs")
-    return np.asarray(b - a)
+    gap = np.asarray(b - a)
+    # What the last bits of a mean over seeds differ by is no difference.
+    gap[np.abs(gap) <= NOISE * max(1.0, float(np.abs(a).max()), float(np.abs(b).max()))] = 0.0
+    return gap
 
 
 def _chunks(samples: int, size: int = 1000) -> list[int]:

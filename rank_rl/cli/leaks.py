@@ -102,7 +102,8 @@ def _of_recipe(path: Path, part: Part) -> Iterator[Sample]:
     if part == "train":
         yield from learned(spec.data, data.load(spec.data, seed=seed))
         return
-    for one in (spec.bench.collections if spec.bench else None) or [spec.data]:
+    ranked = [*spec.bench.collections] if spec.bench else []
+    for one in ranked or [spec.data]:
         collection = data.load(one, seed=seed)
         yield from leak_files.of_tasks(collection.test, collection.name)
 

@@ -8,6 +8,7 @@ HF_TOKEN.
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,70 +19,94 @@ from rank_rl.cli.stages import set_up_logging
 from rank_rl.errors import RecipeError
 
 if TYPE_CHECKING:
+    from rank_rl.hub.dataset import DataOptions
+    from rank_rl.hub.model import ModelOptions
     from rank_rl.hub.publish import Target
     from rank_rl.hub.tree import Tree
 
 KINDS = ("auto", "model", "dataset")
 
+Folder = Annotated[
+    Path,
+    typer.Argument(help="Checkpoint, or output folder of rank-rl teach.", show_default=False),
+]
+Repo = Annotated[str, typer.Option("--repo", help="owner/name on the Hub.", show_default=False)]
+Kind = Annotated[
+    str, typer.Option("--type", help="auto (by what the folder holds), model or dataset.")
+]
+Private = Annotated[
+    bool | None,
+    typer.Option(
+        "--private/--public",
+        help="Of a new repository: private without either. One that exists stays as it is.",
+        show_default=False,
+    ),
+]
+Revision = Annotated[str, typer.Option(help="Branch, made where there is none.")]
+Message = Annotated[str, typer.Option("--message", "-m", help="Of the commit.")]
+Merge = Annotated[bool, typer.Option("--merge", help="Merge a LoRA adapter into its base.")]
+Benches = Annotated[
+    list[Path] | None,
+    typer.Option(help="Output folder of rank-rl bench, for card and files; repeatable."),
+]
+Completions = Annotated[
+    bool, typer.Option(help="Publish the questions and answers of benchmarks too.")
+]
+Dataset = Annotated[
+    Path | None,
+    typer.Option(help="Output folder of rank-rl teach, published as --dataset-repo first."),
+]
+DatasetRepo = Annotated[
+    str, typer.Option(help="owner/name of --dataset; without it, of data on the Hub already.")
+]
+Licence = Annotated[
+    str, typer.Option("--license", help="Identifier of the Hub, or a name of its own.")
+]
+Link = Annotated[
+    str, typer.Option("--license-link", help="Where a licence with a name of its own is.")
+]
+BaseModel = Annotated[
+    str, typer.Option(help="owner/name of the base on the Hub, where the run does not tell.")
+]
+Languages = Annotated[
+    list[str] | None, typer.Option(help="Code of a language, such as en; repeatable.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be sent; send nothing.")]
+Into = Annotated[
+    Path | None, typer.Option(help="With --dry-run: write the files into this new folder.")
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Going:
+    """Whether trees are sent, or shown and written somewhere."""
+
+    dry_run: bool
+    into: Path | None
+
 
 def publish(
-    path: Annotated[
-        Path,
-        typer.Argument(help="Checkpoint, or output folder of rank-rl teach.", show_default=False),
-    ],
-    repo: Annotated[str, typer.Option("--repo", help="owner/name on the Hub.", show_default=False)],
-    kind: Annotated[
-        str, typer.Option("--type", help="auto (by what the folder holds), model or dataset.")
-    ] = "auto",
-    private: Annotated[
-        bool | None,
-        typer.Option(
-            "--private/--public",
-            help="Of a new repository, private without either; one that exists stays as it is.",
-            show_default=False,
-        ),
-    ] = None,
-    revision: Annotated[str, typer.Option(help="Branch, made where there is none.")] = "",
-    message: Annotated[str, typer.Option("--message", "-m", help="Of the commit.")] = "",
-    merge: Annotated[
-        bool, typer.Option("--merge", help="Merge a LoRA adapter into its base.")
-    ] = False,
-    bench: Annotated[
-        list[Path] | None,
-        typer.Option(help="Output folder of rank-rl bench for card and files; repeatable."),
-    ] = None,
-    completions: Annotated[
-        bool, typer.Option(help="Publish the questions and answers of benchmarks too.")
-    ] = True,
-    dataset: Annotated[
-        Path | None,
-        typer.Option(help="Output folder of rank-rl teach, published as --dataset-repo first."),
-    ] = None,
-    dataset_repo: Annotated[
-        str, typer.Option(help="owner/name of --dataset; without it, of data on the Hub already.")
-    ] = "",
-    licence: Annotated[
-        str, typer.Option("--license", help="Identifier of the Hub, or a name of its own.")
-    ] = "",
-    licence_link: Annotated[
-        str, typer.Option("--license-link", help="Where a licence with its own name is.")
-    ] = "",
-    base_model: Annotated[
-        str, typer.Option(help="owner/name of the base on the Hub, where the run does not tell.")
-    ] = "",
-    language: Annotated[
-        list[str] | None, typer.Option(help="Code of a language, such as en; repeatable.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be sent; send nothing.")
-    ] = False,
-    into: Annotated[
-        Path | None, typer.Option(help="With --dry-run: write the files into this new folder.")
-    ] = None,
+    path: Folder,
+    repo: Repo,
+    kind: Kind = "auto",
+    private: Private = None,
+    revision: Revision = "",
+    message: Message = "",
+    merge: Merge = False,
+    bench: Benches = None,
+    completions: Completions = True,
+    dataset: Dataset = None,
+    dataset_repo: DatasetRepo = "",
+    licence: Licence = "",
+    licence_link: Link = "",
+    base_model: BaseModel = "",
+    language: Languages = None,
+    dry_run: DryRun = False,
+    into: Into = None,
 ) -> None:
     """Publish a checkpoint with its card, or lessons, on the Hugging Face Hub."""
-    from rank_rl.hub.dataset import DataOptions, data_tree
-    from rank_rl.hub.model import ModelOptions, model_tree
+    from rank_rl.hub.dataset import DataOptions
+    from rank_rl.hub.model import ModelOptions
     from rank_rl.hub.publish import Target, check_target
 
     set_up_logging()
@@ -90,31 +115,50 @@ def publish(
     check_target(target)
     if into is not None and not dry_run:
         raise RecipeError("only with --dry-run", where="--into")
-    languages = tuple(language or ())
-    said = {"licence": licence, "licence_link": licence_link, "languages": languages}
+    going, languages = Going(dry_run=dry_run, into=into), tuple(language or ())
+    data = DataOptions(folder=path, repo=repo, languages=languages)
+    if kind == "dataset":
+        _only_model(merge, bench, dataset, dataset_repo, base_model)
+        _publish_data(replace(data, licence=licence, licence_link=licence_link), target, going)
+        return
+    model = ModelOptions(
+        checkpoint=path,
+        repo=repo,
+        revision=revision,
+        merge=merge,
+        benches=tuple(bench or ()),
+        completions=completions,
+        licence=licence,
+        licence_link=licence_link,
+        base_model=base_model,
+        languages=languages,
+        datasets=(dataset_repo,) if dataset_repo else (),
+    )
+    lessons = _lessons(replace(data, folder=dataset or path, repo=dataset_repo), dataset, target)
+    _publish_model(model, target, lessons, going)
+
+
+def _publish_data(options: DataOptions, target: Target, going: Going) -> None:
+    from rank_rl.hub.dataset import data_tree
+
     with tempfile.TemporaryDirectory(prefix="rank-rl-publish-") as scratch:
-        if kind == "dataset":
-            _only_model(merge, bench, dataset, dataset_repo, base_model)
-            options = DataOptions(folder=path, repo=repo, **said)  # type: ignore[arg-type]
-            _go(data_tree(options, Path(scratch)), target, dry_run, into)
-            return
-        data_target = _data_target(dataset, dataset_repo, target)
-        model = ModelOptions(
-            checkpoint=path,
-            repo=repo,
-            revision=revision,
-            merge=merge,
-            benches=tuple(bench or ()),
-            completions=completions,
-            base_model=base_model,
-            datasets=(dataset_repo,) if dataset_repo else (),
-            **said,  # type: ignore[arg-type]
-        )
-        tree = model_tree(model, Path(scratch) / "model")
-        if dataset is not None and data_target is not None:
-            data = DataOptions(folder=dataset, repo=dataset_repo, languages=languages)
-            _go(data_tree(data, Path(scratch) / "data"), data_target, dry_run, None)
-        _go(tree, target, dry_run, into)
+        _go(data_tree(options, Path(scratch)), target, going)
+
+
+def _publish_model(
+    options: ModelOptions,
+    target: Target,
+    lessons: tuple[DataOptions, Target] | None,
+    going: Going,
+) -> None:
+    """Publish a model, and lessons before it: the card names them."""
+    from rank_rl.hub.model import model_tree
+
+    with tempfile.TemporaryDirectory(prefix="rank-rl-publish-") as scratch:
+        tree = model_tree(options, Path(scratch))
+        if lessons is not None:
+            _publish_data(*lessons, replace(going, into=None))
+        _go(tree, target, going)
 
 
 def _kind(path: Path, kind: str) -> str:
@@ -141,36 +185,30 @@ def _only_model(*options: object) -> None:
         )
 
 
-def _data_target(dataset: Path | None, name: str, target: Target) -> Target | None:
-    from dataclasses import replace
-
+def _lessons(
+    options: DataOptions, folder: Path | None, target: Target
+) -> tuple[DataOptions, Target] | None:
+    """What goes before the model, and where to; None where nothing does."""
     from rank_rl.hub.publish import check_target
 
-    if dataset is not None and not name:
+    if folder is not None and not options.repo:
         raise RecipeError("missing", where="--dataset-repo", expected="with --dataset, owner/name")
-    if not name:
+    if not options.repo:
         return None
-    found = replace(target, repo=name, kind="dataset", revision="", message="")
+    found = replace(target, repo=options.repo, kind="dataset", revision="", message="")
     check_target(found)
-    return found if dataset is not None else None
+    return None if folder is None else (options, found)
 
 
-def _go(tree: Tree, target: Target, dry_run: bool, into: Path | None) -> None:
+def _go(tree: Tree, target: Target, going: Going) -> None:
     """Print a tree, or send it and say what became of it."""
     from rank_rl.hub.publish import send
     from rank_rl.hub.tree import size_text
 
     for text in tree.said:
         typer.echo(f"note: {text}", err=True)
-    if dry_run:
-        heading(f"{target.shown} would hold {len(tree.items)} files; nothing was sent")
-        show_table([{"file": item.path, "size": size_text(item.size)} for item in tree.items])
-        line(f"{size_text(sum(item.size for item in tree.items))} in all")
-        if tree.left_out:
-            line(f"left out: {', '.join(tree.left_out)}")
-        if into is not None:
-            tree.write(into)
-            line(f"written to {into}")
+    if going.dry_run:
+        _show(tree, target, going.into)
         return
     sent = send(tree, target)
     for text in sent.said:
@@ -181,3 +219,16 @@ def _go(tree: Tree, target: Target, dry_run: bool, into: Path | None) -> None:
         return
     deleted = f", {sent.deleted} deleted" if sent.deleted else ""
     line(f"{sent.files} files sent ({size_text(sent.size)}), {sent.unchanged} unchanged{deleted}")
+
+
+def _show(tree: Tree, target: Target, into: Path | None) -> None:
+    from rank_rl.hub.tree import size_text
+
+    heading(f"{target.shown} would hold {len(tree.items)} files; nothing was sent")
+    show_table([{"file": item.path, "size": size_text(item.size)} for item in tree.items])
+    line(f"{size_text(sum(item.size for item in tree.items))} in all")
+    if tree.left_out:
+        line(f"left out: {', '.join(tree.left_out)}")
+    if into is not None:
+        tree.write(into)
+        line(f"written to {into}")

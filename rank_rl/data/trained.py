@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import yaml
 from pydantic import ValidationError
@@ -21,6 +21,9 @@ from rank_rl.data.leak_report import Sample
 from rank_rl.data.leaks import learned
 from rank_rl.errors import DataError
 from rank_rl.specs import DataSpec
+
+if TYPE_CHECKING:
+    from rank_rl.data import Collection
 
 logger = logging.getLogger(__name__)
 RECIPE, CONTRACT = "recipe.resolved.yaml", "rank_rl.json"
@@ -39,7 +42,7 @@ class Training:
     ``unknown`` says of which models the training data are not known, and why.
     """
 
-    parts: tuple[tuple[DataSpec, Any], ...]
+    parts: tuple[tuple[DataSpec, Collection], ...]
     unknown: tuple[str, ...] = ()
 
     def samples(self) -> Iterator[Sample]:

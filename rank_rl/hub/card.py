@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import rank_rl
 from rank_rl import formats
@@ -66,26 +67,24 @@ class Card:
         from huggingface_hub import ModelCardData
 
         contract = self.published.contract
-        known = {
-            **self.licence.metadata(),
-            "language": list(self.languages),
-            "base_model": self.base_model,
-            "datasets": list(self.datasets),
-        }
-        relation = "adapter" if self.form == "adapter" else "finetune"
         stages = [stage.name for stage in self.lineage.stages]
         tags = [LIBRARY, "reranker", "reranking", contract.format.name, contract.mode, *stages]
         tags += ["lora", "peft"] if self.form == "adapter" else []
         found = results.eval_results(self.benches)
-        data = ModelCardData(
-            **{key: value for key, value in known.items() if value},
-            **({"base_model_relation": relation} if self.base_model else {}),
-            pipeline_tag=results.TASK,
-            library_name=LIBRARY,
-            tags=tags,
-            model_name=self.published.name.split("/")[-1] if found else None,
-            eval_results=found or None,
-        )
+        relation = "adapter" if self.form == "adapter" else "finetune"
+        known: dict[str, Any] = {
+            **self.licence.metadata(),
+            "language": list(self.languages),
+            "base_model": self.base_model,
+            "base_model_relation": relation if self.base_model else "",
+            "datasets": list(self.datasets),
+            "pipeline_tag": results.TASK,
+            "library_name": LIBRARY,
+            "tags": tags,
+            "model_name": self.published.name.split("/")[-1] if found else "",
+            "eval_results": found,
+        }
+        data = ModelCardData(**{key: value for key, value in known.items() if value})
         return str(data.to_yaml())
 
 

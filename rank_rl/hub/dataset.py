@@ -152,8 +152,9 @@ def _card(options: DataOptions, tables: set[str]) -> str:
     front = front_matter(said)
     body = said.split("\n---\n", 1)[1] if front else said
     counts = read_json(options.folder / REPORT).get("counts") or {}
+    known: dict[str, Any] = dict(_licence(options).metadata())
     data = DatasetCardData(
-        **_licence(options).metadata(),
+        **known,
         language=list(options.languages) or None,
         task_categories=["text-ranking"],
         tags=list(front.get("tags") or ["rank_rl", "reranking"]),

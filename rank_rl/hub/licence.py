@@ -95,7 +95,7 @@ def front_matter(card: str) -> dict[str, Any]:
 
 def _of_package(package: str) -> str:
     try:
-        about = metadata.metadata(package)
+        about: Any = metadata.metadata(package)
     except metadata.PackageNotFoundError:
         return ""
     said = about.get("License-Expression") or about.get("License") or ""

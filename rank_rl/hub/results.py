@@ -106,7 +106,7 @@ def eval_results(benches: Sequence[Measured]) -> list[EvalResult]:
             task_type=TASK,
             task_name="Text Ranking",
             dataset_type=data_set(bench)[0] or _slug(bench.collection),
-            dataset_name=bench.collection,
+            dataset_name=cell(bench.collection),
             dataset_revision=data_set(bench)[1] or None,
             dataset_split="test",
             metric_type=metric,

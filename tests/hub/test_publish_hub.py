@@ -7,12 +7,11 @@ import json
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from hub_client import Client, environment
-from hub_server import READ, WRITE, Fault, Hub
+from hub_server import READ, WRITE, Fault
 from runs import Run
 
 
@@ -158,35 +157,6 @@ def test_a_commit_that_fails_keeps_what_was_sent(hub, client, finished):
     hub.log.clear()
     publish(client, finished)
     assert not hub.sent("PUT", "")
-    assert "model.safetensors" in hub.files("me/tiny")
-
-
-def test_a_killed_upload_goes_on_where_it_was(hub: Hub, client, finished: Run, tmp_path: Path):
-    fault = Fault(r"^/part/\w+/2$", after=20_000, hold=True)
-    hub.faults = [fault]
-    args = [finished.checkpoint, "--repo", "me/tiny", "--bench", finished.bench]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rank_rl", "publish", *map(str, args)],
-        env=environment(hub.url, tmp_path),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        assert fault.reached.wait(60), process.stderr and process.stderr.read()
-        for _ in range(600):  # the small file goes beside it
-            if hub.sent("POST", "^/verify/"):
-                break
-            time.sleep(0.05)
-    finally:
-        process.kill()
-        process.wait()
-        fault.released.set()
-    assert set(hub.files("me/tiny")) == {".gitattributes"}  # as it was
-    (small,) = hub.sent("PUT", "^/storage/")
-    hub.log.clear()
-    publish(client, finished)
-    assert not hub.sent("PUT", small.path)
-    assert hub.sent("PUT", "^/part/")
     assert "model.safetensors" in hub.files("me/tiny")
 
 

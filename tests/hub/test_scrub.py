@@ -16,7 +16,7 @@ CACHE = "/root/.cache/huggingface/hub/models--Qwen--Qwen3-0.6B/snapshots/" + "a"
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("/work/run/qs/rank_rl/__main__.py grpo recipes/x.yaml", "rank_rl/__main__.py grpo recipes/x.yaml"),
+        ("/srv/me/x/rank_rl/__main__.py grpo a/b.yaml", "rank_rl/__main__.py grpo a/b.yaml"),
         ("saved to /data/big/runs/7/final.", "saved to 7/final."),
         ("/home/alice/models/x and /Users/bob/y", "models/x and y"),
         (CACHE, "Qwen/Qwen3-0.6B"),

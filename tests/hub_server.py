@@ -95,8 +95,9 @@ class Hub(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, folder: Path, *, port: int = 0) -> None:
+    def __init__(self, folder: Path, *, port: int = 0, part: int = PART) -> None:
         super().__init__(("127.0.0.1", port), Handler)
+        self.part = part
         self.folder = Path(folder)
         self.repos: dict[tuple[str, str], Repo] = {}
         self.faults: list[Fault] = []
@@ -388,11 +389,11 @@ class Handler(BaseHTTPRequestHandler):
             row = {"oid": oid, "size": size}
             if not (self.server.folder / "large" / oid).is_file():
                 upload: dict[str, Any] = {"href": f"{self.server.url}/storage/{oid}"}
-                if size > PART:
-                    count = -(-size // PART)
+                if size > self.server.part:
+                    count = -(-size // self.server.part)
                     parts = {f"{i:05d}": f"{self.server.url}/part/{oid}/{i}"
                              for i in range(1, count + 1)}  # fmt: skip
-                    upload["header"] = {"chunk_size": str(PART), **parts}
+                    upload["header"] = {"chunk_size": str(self.server.part), **parts}
                 verify = {"href": f"{self.server.url}/verify/{oid}"}
                 row["actions"] = {"upload": upload, "verify": verify}
             rows.append(row)
@@ -587,8 +588,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--port", type=int, default=0)
-    options = parser.parse_args()
-    with contextlib.suppress(KeyboardInterrupt), Hub(options.folder, port=options.port) as hub:
+    parser.add_argument("--part", type=int, default=PART, help="bytes of a large file's part")
+    options = vars(parser.parse_args())
+    with contextlib.suppress(KeyboardInterrupt), Hub(**options) as hub:
         sys.stdout.write(f"{hub.url}\n")
         sys.stdout.flush()
         threading.Event().wait()

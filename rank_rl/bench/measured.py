@@ -18,9 +18,12 @@ from rank_rl.bench.measures import Judgements, check_metrics
 from rank_rl.data import Collection
 from rank_rl.data.known import default_metrics
 from rank_rl.data.leaks import bench_leaks
+from rank_rl.data.trained import Training, training_of
 from rank_rl.errors import DataError
 from rank_rl.records import RankingTask
-from rank_rl.specs import BenchSpec, RecipeSpec
+from rank_rl.specs import BenchSpec, CollectionSpec, RecipeSpec
+
+PLACE = "{seed}"  # in a model's or a run's path: each of bench.seeds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,20 +70,27 @@ def measured(spec: RecipeSpec, bench: BenchSpec) -> list[Measured]:
         DataError: a collection is missing, malformed or without test queries.
         RecipeError: an unknown metric.
     """
-    out_dir = Path(spec.run.output_dir)
+    out_dir, seed = Path(spec.run.output_dir), spec.run.seed
+    training = training_of(spec.data, seed, _models(spec, bench)) if bench.leaks else None
     if not bench.collections:
-        return [_one(spec, bench, data.load(spec.data, seed=spec.run.seed), out_dir)]
+        return [_one(bench, data.load(spec.data, seed=seed), training, out_dir)]
     return [
         _one(
-            spec,
             bench,
-            data.load(one, seed=spec.run.seed),
+            data.load(one, seed=seed),
+            training,
             out_dir / folder(one.name),
-            name=one.name,
-            metrics=one.metrics or default_metrics(one),
+            given=one,
         )
         for one in bench.collections
     ]
+
+
+def _models(spec: RecipeSpec, bench: BenchSpec) -> list[str]:
+    """The models of all rows, with each seed."""
+    seeds = bench.seeds or [spec.run.seed]
+    named = [system.model for system in bench.systems if system.model]
+    return list(dict.fromkeys(name.replace(PLACE, str(s)) for name in named for s in seeds))
 
 
 def folder(name: str) -> str:
@@ -89,26 +99,25 @@ def folder(name: str) -> str:
 
 
 def _one(
-    spec: RecipeSpec,
     bench: BenchSpec,
     collection: Collection,
+    training: Training | None,
     out_dir: Path,
     *,
-    name: str | None = None,
-    metrics: Sequence[str] | None = None,
+    given: CollectionSpec | None = None,
 ) -> Measured:
-    name = name or collection.name
+    name = given.name if given else collection.name
     if not collection.test:
         raise DataError("no test queries", where=f"collection {name!r}")
-    leaks = bench_leaks(bench.leaks, collection) if bench.leaks else None
-    out = leaks["left_out"] if leaks else ()
-    judgements = Judgements.of(collection.test, without=out)
-    chosen = tuple(metrics or bench.metrics)
-    check_metrics(judgements, chosen)
+    leaks = bench_leaks(bench.leaks, collection, training) if bench.leaks else None
+    own = (given.metrics or default_metrics(given)) if given else None
+    metrics = tuple(own or bench.metrics)
+    judgements = Judgements.of(collection.test, without=leaks["left_out"] if leaks else ())
+    check_metrics(judgements, metrics)
     return Measured(
         name=name,
         collection=collection,
-        metrics=chosen,
+        metrics=metrics,
         judgements=judgements,
         leaks=leaks,
         out_dir=out_dir,

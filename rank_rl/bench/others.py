@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rank_rl import formats, strategies
+from rank_rl.bench.portable import portable
 from rank_rl.bench.setting import Models, Setting
 from rank_rl.errors import RecipeError
 from rank_rl.formats.budget import TokenCounter
@@ -137,7 +138,7 @@ def other_facts(system: SystemSpec, spec: RecipeSpec, reranker: Reranker) -> dic
         revision, fmt, mode = asked.model.revision, _library(), ""
     else:
         generator: Any = reranker.generator
-        revision = ", ".join(sorted(generator.served - {""}))
+        revision = ", ".join(sorted(map(portable, generator.served - {""})))
         fmt, mode = reranker.fmt.version, reranker.fmt.mode
     return {
         "model": {"name": str(system.model), "revision": revision, "contract": ""},

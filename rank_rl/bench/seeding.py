@@ -9,13 +9,11 @@ strategy draws at random, or its answers are sampled. All others are measured on
 from __future__ import annotations
 
 from rank_rl import strategies
-from rank_rl.bench.measured import Measured
+from rank_rl.bench.measured import PLACE, Measured
 from rank_rl.bench.setting import settled
 from rank_rl.bench.systems import Job, Paths
 from rank_rl.specs import RecipeSpec, SystemSpec
 from rank_rl.specs.bench import ASKED
-
-PLACE = "{seed}"
 
 
 def draws(system: SystemSpec, spec: RecipeSpec) -> bool:

@@ -18,6 +18,7 @@ from rank_rl.cli.show import heading, line, show_table
 if TYPE_CHECKING:
     from rank_rl.data.leak_files import Part
     from rank_rl.data.leak_report import Overlap, Report, Sample
+    from rank_rl.specs import DataSpec
 
 EXIT_OVERLAP = 1
 WIDTH = 200  # characters of a text that are shown
@@ -102,7 +103,7 @@ def _of_recipe(path: Path, part: Part) -> Iterator[Sample]:
     if part == "train":
         yield from learned(spec.data, data.load(spec.data, seed=seed))
         return
-    ranked = [*spec.bench.collections] if spec.bench else []
+    ranked: list[DataSpec] = [*spec.bench.collections] if spec.bench else []
     for one in ranked or [spec.data]:
         collection = data.load(one, seed=seed)
         yield from leak_files.of_tasks(collection.test, collection.name)

@@ -184,3 +184,16 @@ def test_benches_that_were_run_apart_are_merged(recipe, tmp_path):
     with pytest.raises(DataError, match=r"collection queries is 4 .* and 5"):
         merge_folders([tmp_path / "b", tmp_path / "d"], tmp_path / "e")
     assert not (tmp_path / "e").exists()
+
+
+def test_test_queries_that_were_trained_on_can_be_left_out(recipe, tmp_path):
+    lines = (tmp_path / "tasks.jsonl").read_text().splitlines()
+    leaked = json.loads(next(line for line in lines if '"qid": "test1"' in line))
+    (tmp_path / "more.jsonl").write_text(json.dumps({**leaked, "qid": "x", "split": "train"}))
+    recipe["bench"]["leaks"] = {"against": [str(tmp_path / "more.jsonl")]}
+    result = bench(recipe)
+    assert list(result["leaks"]["overlapping"]) == ["test1"] and result["queries"] == 5
+    recipe["bench"]["leaks"]["action"] = "filter"
+    result = bench(recipe)
+    assert result["queries"] == 4 and result["collection"]["left_out"] == ["test1"]
+    assert "test1" not in result["per_query"]["student"]["ndcg@10"]

@@ -114,7 +114,7 @@ def test_a_folder_of_teach_is_a_dataset_and_loads_back(hub: Hub, client: Client,
 
 def test_a_killed_upload_goes_on_where_it_was(hub: Hub, client: Client, taught: Path, tmp_path):
     lessons = taught / "lessons.jsonl"
-    lessons.write_text(lessons.read_text() * 400)  # large, so that it goes in parts
+    lessons.write_text(lessons.read_text() * 1000)  # large, so that it goes in parts
     fault = Fault(r"^/part/\w+/2$", after=20_000, hold=True)
     hub.faults = [fault]
     process = subprocess.Popen(

@@ -170,7 +170,7 @@
     Object.keys(types).sort().forEach(function (type) {
       controls.type.appendChild(el("option", { value: type }, type));
     });
-    controls.types.hidden = !Object.keys(types).length;
+    controls.type.parentNode.hidden = !Object.keys(types).length;
     var form = controls.text.form;
     form.hidden = false;
     form.addEventListener("submit", function (event) { event.preventDefault(); });

@@ -1,6 +1,6 @@
 """What the benchmark's statistics hold in simulations: coverage, false positives, power, seeds.
 
-    python benchmarks/statistics_check.py            # an hour on two cores
+    python benchmarks/statistics_check.py            # half an hour on two cores
     python benchmarks/statistics_check.py --render   # only the tables of the page
 
 Queries are drawn from the per-query values that results/*.json hold, so that zeros, ties and bounds
@@ -56,11 +56,15 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """How much is simulated: runs a row, resamples a run, and the seed of all."""
+    """How much is simulated: runs a row (half from 80 queries on), resamples a run, the seed."""
 
     runs: int = 2000
     resamples: int = 1000
     seed: int = 7
+
+    def at(self, n: int) -> int:
+        """Runs of a row with n queries."""
+        return self.runs if n < 80 else self.runs // 2
 
     def rng(self, *names: object) -> np.random.Generator:
         """The generator of a row."""
@@ -117,7 +121,7 @@ def coverage(name: str, kind: str, values: Array, n: int, effort: Effort) -> Row
     held: dict[str, list[bool]] = {"bootstrap": [], "percentile": [], "t": []}
     widths: dict[str, list[float]] = {key: [] for key in held}
     quantile = float(stats.stdtrit(n - 1, 0.975))
-    for run in range(effort.runs):
+    for run in range(effort.at(n)):
         drawn = values[rng.integers(0, values.size, n)]
         half = quantile * float(drawn.std(ddof=1)) / n**0.5
         mean = float(drawn.mean())
@@ -126,7 +130,7 @@ def coverage(name: str, kind: str, values: Array, n: int, effort: Effort) -> Row
             "bootstrap": stats.bootstrap(drawn, **how),
             "t": stats.Interval(mean=mean, low=mean - half, high=mean + half),
         }
-        if run < effort.runs // 2:  # only to compare with
+        if run < effort.at(n) // 2:  # only to compare with
             found["percentile"] = stats.percentile(drawn, **how)
         for key, one in found.items():
             held[key].append(one.low - slack <= truth <= one.high + slack)
@@ -136,6 +140,7 @@ def coverage(name: str, kind: str, values: Array, n: int, effort: Effort) -> Row
         "population": name,
         "kind": kind,
         "n": n,
+        "runs": effort.at(n),
         "all_equal": float(((counts / values.size) ** n).sum()),
         **{key: fmean(hits) for key, hits in held.items()},
         **{f"{key}_width": fmean(sizes) for key, sizes in widths.items()},
@@ -147,7 +152,7 @@ def false_positives(file: str, pair: tuple[str, str], metric: str, n: int, effor
     a, b = (values_of(file, system, metric) for system in pair)
     rng = effort.rng("null", file, *pair, metric, n)
     found = np.zeros(3)
-    for run in range(effort.runs):
+    for run in range(effort.at(n)):
         at, swap = rng.integers(0, a.size, n), rng.random(n) < 0.5
         first, second = np.where(swap, b[at], a[at]), np.where(swap, a[at], b[at])
         gap = stats.difference(first, second, samples=effort.resamples, seed=run)
@@ -156,11 +161,12 @@ def false_positives(file: str, pair: tuple[str, str], metric: str, n: int, effor
             stats.t_test(first, second) < 0.05,
             gap.low > 0 or gap.high < 0,
         )
-    share = found / effort.runs
+    share = found / effort.at(n)
     return {
         "pair": f"{file}, {pair[0]} and {pair[1]}",
         "metric": metric,
         "n": n,
+        "runs": effort.at(n),
         "ties": float((a == b).mean()),
         "randomisation": float(share[0]),
         "t": float(share[1]),
@@ -174,19 +180,20 @@ def families(file: str, metric: str, n: int, effort: Effort, most: int = 6) -> R
     table = np.stack([values_of(file, name, metric) for name in names])
     rng = effort.rng("family", file, metric, n)
     found = np.zeros(4)
-    for run in range(effort.runs):
+    for run in range(effort.at(n)):
         drawn = table[:, rng.integers(0, table.shape[1], n)]
         drawn = rng.permuted(drawn, axis=0)  # of each query on its own: all systems are alike
         for i, test in enumerate((_randomised(effort.resamples, run), stats.t_test)):
             ps = {str(k): test(drawn[0], row) for k, row in enumerate(drawn[1:])}
             found[2 * i] += min(ps.values()) < 0.05
             found[2 * i + 1] += min(stats.holm(ps).values()) < 0.05
-    share = found / effort.runs
+    share = found / effort.at(n)
     keys = ("randomisation", "randomisation_holm", "t", "t_holm")
     return {
         "family": file,
         "metric": metric,
         "n": n,
+        "runs": effort.at(n),
         "comparisons": len(names) - 1,
         **dict(zip(keys, map(float, share), strict=True)),
     }
@@ -211,7 +218,7 @@ def detected(file: str, pair: tuple[str, str], metric: str, n: int, effort: Effo
     shifted = gaps - gaps.mean() + target
     rng = effort.rng("power", file, *pair, metric, n)
     found, estimates = np.zeros(2), []
-    for run in range(effort.runs):
+    for run in range(effort.at(n)):
         drawn = shifted[rng.integers(0, gaps.size, n)]
         none = np.zeros(n)
         found += (
@@ -223,10 +230,11 @@ def detected(file: str, pair: tuple[str, str], metric: str, n: int, effort: Effo
         "pair": f"{file}, {pair[1]} - {pair[0]}",
         "metric": metric,
         "n": n,
+        "runs": effort.at(n),
         "difference": target,
         "estimated": float(np.median(estimates)),
-        "randomisation": float(found[0] / effort.runs),
-        "t": float(found[1] / effort.runs),
+        "randomisation": float(found[0] / effort.at(n)),
+        "t": float(found[1] / effort.at(n)),
     }
 
 
@@ -240,7 +248,7 @@ def planned(file: str, pair: tuple[str, str], metric: str, effort: Effort) -> Ro
         return None
     rng = effort.rng("planned", file, *pair, metric)
     found = np.zeros(2)
-    for run in range(effort.runs):
+    for run in range(effort.at(n)):
         drawn, none = gaps[rng.integers(0, gaps.size, n)], np.zeros(n)
         found += (
             stats.randomisation_test(none, drawn, samples=effort.resamples, seed=run) < 0.05,
@@ -251,8 +259,9 @@ def planned(file: str, pair: tuple[str, str], metric: str, effort: Effort) -> Ro
         "metric": metric,
         "difference": float(gaps.mean()),
         "queries": n,
-        "randomisation": float(found[0] / effort.runs),
-        "t": float(found[1] / effort.runs),
+        "runs": effort.at(n),
+        "randomisation": float(found[0] / effort.at(n)),
+        "t": float(found[1] / effort.at(n)),
     }
 
 
@@ -276,7 +285,7 @@ def seeded(metric: str, spread: float, seeds: int, n: int, effort: Effort) -> Ro
         return np.where(rng.random((seeds, n)) < share, good[at], bad[at])
 
     found, spreads = np.zeros(4), []
-    for run in range(effort.runs):
+    for run in range(effort.at(n)):
         at = rng.integers(0, good.size, n)
         one, other = runs_on(at), runs_on(at)
         how = {"samples": effort.resamples, "seed": run}
@@ -291,11 +300,12 @@ def seeded(metric: str, spread: float, seeds: int, n: int, effort: Effort) -> Ro
             to_other.low <= 0 <= to_other.high,
         )
         spreads.append(stats.seed_spread(list(one)) or 0.0)
-    share = found / effort.runs
+    share = found / effort.at(n)
     return {
         "metric": metric,
         "seeds": seeds,
         "n": n,
+        "runs": effort.at(n),
         "true_spread": spread * float(good.mean() - bad.mean()),
         "measured_spread": fmean(spreads),
         "queries_only": float(share[0]),
@@ -310,7 +320,6 @@ Job = tuple[str, Callable[..., Row | None], tuple[Any, ...]]
 
 def jobs(effort: Effort) -> list[Job]:
     """Every row to compute: its section, function and arguments."""
-    few = Effort(runs=effort.runs // 2, resamples=effort.resamples, seed=effort.seed)
     found: list[Job] = [
         ("coverage", coverage, (name, kind, values, n, effort))
         for name, (kind, values) in populations().items()
@@ -326,7 +335,7 @@ def jobs(effort: Effort) -> list[Job]:
             ("families", families, (file, metric, n, effort)) for file in FAMILIES for n in SIZES
         ]
         found += [
-            ("seeds", seeded, (metric, spread, seeds, n, few))
+            ("seeds", seeded, (metric, spread, seeds, n, effort))
             for spread in (0.0, 0.05, 0.1, 0.25)
             for seeds in (2, 3, 5)
             for n in SIZES

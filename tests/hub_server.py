@@ -213,7 +213,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _body(self, fault: Fault | None) -> bytes:
         """The whole body; a fault may end the connection on the way."""
-        found, limit = b"", None if fault is None else fault.after
+        found, limit = bytearray(), None if fault is None else fault.after
         for piece in self._pieces():
             found += piece
             self.seen.size = len(found)
@@ -222,7 +222,7 @@ class Handler(BaseHTTPRequestHandler):
                 if fault.hold:
                     fault.released.wait(60)
                 raise ConnectionAbortedError
-        return found
+        return bytes(found)
 
     def _pieces(self) -> Iterator[bytes]:
         if "chunked" in self.headers.get("Transfer-Encoding", ""):

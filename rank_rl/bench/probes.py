@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rank_rl.bench import costs
 from rank_rl.bench.diagnosis import formatting, position, some
 from rank_rl.records import Ranking, RankingTask
-from rank_rl.specs import RecipeSpec
+from rank_rl.specs import RecipeSpec, SystemSpec
 
 if TYPE_CHECKING:
     from rank_rl.rerank import Reranker
@@ -91,10 +91,10 @@ class Meter:
 
 
 @contextmanager
-def metered(spec: RecipeSpec) -> Iterator[Meter]:
-    """Measure what is done inside, where the recipe wants that."""
+def metered(system: SystemSpec, spec: RecipeSpec) -> Iterator[Meter]:
+    """Measure what is done inside, where the recipe wants that and the model runs here."""
     meter = Meter()
-    if spec.bench is None or not spec.bench.energy:
+    if spec.bench is None or not spec.bench.energy or system.kind == "endpoint":
         yield meter
         return
     with costs.energy() as measured:

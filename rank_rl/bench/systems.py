@@ -190,7 +190,7 @@ def _ask(job: Job, reranker: Any, part: Part, progress: Progress | None) -> None
     spent = []
     for batch, report in in_parts(left, size, progress):
         before = reranker.cuts
-        with probes.metered(spec) as meter:
+        with probes.metered(system, spec) as meter:
             results = reranker.rank_tasks(batch, explain=system.explain, progress=report)
         kept = [answered(result, reasons=reasons) for result in results]
         part.add(kept, _since(before, reranker.cuts), meter.kwh)

@@ -202,6 +202,8 @@ def _lessons(
 
 def _go(tree: Tree, target: Target, going: Going) -> None:
     """Print a tree, or send it and say what became of it."""
+    from huggingface_hub.utils import logging as hub_logging
+
     from rank_rl.hub.publish import send
     from rank_rl.hub.tree import size_text
 
@@ -210,6 +212,7 @@ def _go(tree: Tree, target: Target, going: Going) -> None:
     if going.dry_run:
         _show(tree, target, going.into)
         return
+    hub_logging.disable_propagation()  # its warnings would be printed twice
     sent = send(tree, target)
     for text in sent.said:
         typer.echo(f"note: {text}", err=True)

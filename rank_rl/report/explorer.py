@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rank_rl.bench.diagnosis import describe
+from rank_rl.records import Candidate, RankingTask
 from rank_rl.report import shape, shown
 from rank_rl.report.answered import Answered
 from rank_rl.report.reading import Source
@@ -104,6 +105,7 @@ def _query(source: Source, qid: str, cut: Cut) -> dict[str, Any]:
     task = beside.tasks.get(qid)
     documents = _documents(source, qid, orders, answers)
     numbered = {docid: i for i, docid in enumerate(documents)}
+    texts = {c.docid: _candidate(c, cut) for c in task.candidates} if task else {}
     slices = source.result["slices"].get(qid) or {}
     found = {
         "id": qid,
@@ -112,7 +114,7 @@ def _query(source: Source, qid: str, cut: Cut) -> dict[str, Any]:
         "length": str(slices.get("length") or ""),
         "candidates": len(task.candidates) if task else None,
         "judged": bool(task and task.grades is not None),
-        "documents": [_document(source, qid, docid, cut) for docid in documents],
+        "documents": [{**_document(docid, task), **texts.get(docid, {})} for docid in documents],
         "values": [_values(source, name, qid) for name in names],
         "orders": [None if o is None else [numbered[d] for d in o] for o in orders],
         "answers": [None if a is None else _answer(a, numbered, cut) for a in answers],
@@ -140,19 +142,21 @@ def _documents(
     return list(known)
 
 
-def _document(source: Source, qid: str, docid: str, cut: Cut) -> dict[str, Any]:
-    task = source.beside.tasks.get(qid)
+def _document(docid: str, task: RankingTask | None) -> dict[str, Any]:
+    """A document's id, and its grade if it was judged."""
     found: dict[str, Any] = {"id": shortened(docid, 200)}
     if task is None:
         return found
     if task.grades is not None and docid in task.grades:
         found["grade"] = task.grades[docid]
-    candidate = next((c for c in task.candidates if c.docid == docid), None)
-    if candidate is not None:
-        found["text"] = shortened(candidate.text, cut.characters)
-        if candidate.title:
-            found["title"] = shortened(candidate.title, _at_least(cut, 120))
     return found
+
+
+def _candidate(candidate: Candidate, cut: Cut) -> dict[str, str]:
+    texts = {"text": shortened(candidate.text, cut.characters)}
+    if candidate.title:
+        texts["title"] = shortened(candidate.title, _at_least(cut, 120))
+    return texts
 
 
 def _values(source: Source, name: str, qid: str) -> list[float | None]:

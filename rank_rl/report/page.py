@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 from typing import Any
 
@@ -38,8 +39,7 @@ _NEGATIVE = re.compile(r"(?<![\w.,-])-(?=\d)")
 CUTS = (
     Cut(),
     *(Cut(characters=n) for n in (8000, 4000, 2000, 1000, 500, 250, 120)),
-    *(Cut(characters=n, queries=q) for q in (1000, 300, 100, 30, 10) for n in (500, 120)),
-    Cut(characters=120, queries=0),
+    *(Cut(characters=120, queries=q) for q in (1000, 500, 300, 200, 150, 100, 60, 30, 10, 0)),
 )
 
 
@@ -102,14 +102,25 @@ def _part(source: Source) -> Part:
 
 
 def _fitting(sources: Sequence[Source], room: int) -> tuple[list[Markup], Cut]:
-    """The explorers' data under the first rule that fits into ``room`` bytes."""
-    made: list[Markup] = []
-    cut = CUTS[-1]
-    for cut in CUTS:
-        made = [embedded(explorer.data(source, cut)) for source in sources]
-        if sum(len(text.encode()) for text in made) <= room:
-            break
-    return made, cut
+    """The explorers' data under the first rule that fits into ``room`` bytes.
+
+    Each rule gives less than the one before it, so that halving finds the first.
+    """
+    made: dict[int, list[Markup]] = {}
+
+    def fits(rule: int) -> bool:
+        made[rule] = [embedded(explorer.data(source, CUTS[rule])) for source in sources]
+        return sum(len(text.encode()) for text in made[rule]) <= room
+
+    low, high = 0, len(CUTS) - 1
+    if not fits(0):
+        low = min(1, high)
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if fits(middle) else (middle + 1, high)
+    if low not in made:
+        fits(low)
+    return made[low], CUTS[low]
 
 
 def _render(
@@ -137,6 +148,7 @@ def _render(
     )  # fmt: skip
 
 
+@lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_asset),

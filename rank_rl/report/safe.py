@@ -16,6 +16,7 @@ from typing import Any
 from markupsafe import Markup
 
 _REFUSED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_ESCAPED = re.compile(r"\\\\|\\u00(?:0[0-8bcef]|1[0-9a-f])")
 # What could end a script element or a line of JavaScript.
 _ENDING = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
@@ -26,23 +27,29 @@ def clean(text: str) -> str:
 
 
 def embedded(value: Any) -> Markup:
-    """A JSON value as the content of a ``script`` element of type ``application/json``."""
-    text = json.dumps(plain(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    """A JSON value as the content of a ``script`` element of type ``application/json``.
+
+    Texts in it are cleaned; numbers that are not finite, which browsers refuse, are null.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        text = json.dumps(finite(value), ensure_ascii=False, separators=(",", ":"))
+    # JSON writes control characters as escapes; a backslash before one may be escaped itself.
+    text = clean(_ESCAPED.sub(lambda m: m[0] if m[0] == r"\\" else "\ufffd", text))
     for character, escape in _ENDING.items():
         text = text.replace(character, escape)
     return Markup(text)
 
 
-def plain(value: Any) -> Any:
-    """A JSON value that every browser can read: cleaned texts, numbers that are finite or null."""
-    if isinstance(value, str):
-        return clean(value)
+def finite(value: Any) -> Any:
+    """A JSON value whose numbers are finite or null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {clean(str(k)): plain(v) for k, v in value.items()}
+        return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
+        return [finite(v) for v in value]
     return value
 
 

@@ -39,7 +39,7 @@ def check(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.fixture
 def effort(check: ModuleType):
-    return check.Effort(runs=1000, resamples=400, seed=1)
+    return check.Effort(runs=1000, resamples=300, seed=1)
 
 
 def bound(runs: int = 1000) -> float:
@@ -47,7 +47,7 @@ def bound(runs: int = 1000) -> float:
     return 0.05 + 1.645 * (0.05 * 0.95 / runs) ** 0.5
 
 
-@pytest.mark.parametrize(("metric", "n"), [("ndcg@10", 15), ("mrr@10", 30), ("mrr@10", 80)])
+@pytest.mark.parametrize(("metric", "n"), [("ndcg@10", 15), ("mrr@10", 40)])
 def test_false_positives_of_the_tests(check: ModuleType, effort, metric: str, n: int):
     found = check.false_positives(BANK, PAIR, metric, n, effort)
     assert found["ties"] > 0.04
@@ -67,11 +67,9 @@ def test_false_positives_of_families(check: ModuleType, effort):
     ("name", "n"),
     [
         (f"{BANK}, first stage, ndcg@10", 15),
-        (f"{BANK}, untrained base, mrr@10", 30),
-        (f"{BANK}, label slots - first stage, ndcg@10", 15),
         (f"{BANK}, label slots - first stage, mrr@10", 30),
         ("made up, ndcg, 40% zeros", 30),
-        ("made up, mrr, 50% zeros", 80),
+        ("made up, mrr, 50% zeros", 60),
     ],
 )
 def test_coverage(check: ModuleType, effort, name: str, n: int):
@@ -90,9 +88,9 @@ def test_the_smallest_difference_is_found_in_four_of_five(check: ModuleType, eff
 
 
 def test_coverage_over_seeds(check: ModuleType, effort):
-    found = check.seeded("ndcg@10", 0.25, 3, 30, effort)
+    found = check.seeded("ndcg@10", 0.25, 5, 60, effort)
     assert 0.93 <= found["seeds_interval"] <= 0.97
-    assert 0.93 <= found["to_baseline"] <= 0.975
+    assert 0.93 <= found["to_baseline"] <= 0.97
     assert found["queries_only"] < 0.9  # one seed's luck is not in an interval over queries
     assert found["measured_spread"] == pytest.approx(found["true_spread"], rel=0.3)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import tiny_tokenizer
 from encoders import save_bert
 
 from rank_rl import Reranker, formats
@@ -49,13 +48,13 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def labelling(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def labelling(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Path:
     """A tiny Qwen3 whose tokenizer has yes and no as tokens of their own."""
     import torch
-    from transformers import Qwen3Config, Qwen3ForCausalLM
+    from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
     torch.set_num_threads(1)
-    tokenizer = tiny_tokenizer()
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
     tokenizer.add_tokens(["yes", "no", "<think>", "</think>"])
     config = Qwen3Config(
         vocab_size=len(tokenizer),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ class Made:
     texts: Sequence[str] = ("a plain text about a river",)
     seeds: tuple[int, ...] = (7,)
     samples: int = 200
-    leave_out: frozenset[str] = field(default_factory=frozenset)
+    diagnosed: bool = True
 
 
 def first(task: RankingTask) -> list[str]:
@@ -158,7 +158,9 @@ def bench(folder: Path, made: Made) -> dict[str, Any]:
             write_lines(folder / "exchanges" / f"{slug}.jsonl", lines)
         for seed in made.seeds if _asks(system) else made.seeds[:1]:
             shifted = _values(asked, rankings, seed - made.seeds[0])
-            documents.append(_document(system, slug, seed, facts, shifted, exchanges, asked))
+            document = _document(system, slug, seed, facts, shifted, exchanges)
+            looked = _diagnosis(system, exchanges, asked) if made.diagnosed and exchanges else {}
+            documents.append(replace(document, **looked))
     plan = Plan(
         metrics=METRICS,
         baselines=("first stage", "untrained base"),
@@ -169,11 +171,9 @@ def bench(folder: Path, made: Made) -> dict[str, Any]:
         gpu_hour=2.0,
     )
     result = merge(documents, plan, _facts(made), asked)
-    content = {k: v for k, v in result.items() if k not in made.leave_out}
-    write_lines(folder / "result.json", [json.dumps(content)])
-    if "tasks" not in made.leave_out:
-        write_tasks(folder / "tasks.jsonl", asked)
-    return content
+    write_lines(folder / "result.json", [json.dumps(result)])
+    write_tasks(folder / "tasks.jsonl", asked)
+    return result
 
 
 def old(folder: Path) -> None:
@@ -272,7 +272,6 @@ def _document(
     facts: CollectionFacts,
     values: dict[str, dict[str, float]],
     exchanges: list[dict[str, Any]],
-    asked: Sequence[RankingTask],
 ) -> Document:
     if not _asks(system):
         return Document(
@@ -281,22 +280,6 @@ def _document(
         )  # fmt: skip
     cost = {"calls": 1.0, "depth": 1.0, "seconds": system.seconds,
             "prompt_tokens": float(system.tokens), "completion_tokens": 20.0}  # fmt: skip
-    rankings = {t.query.qid: Ranking(qid=t.query.qid, docids=tuple(system.order(t)))
-                for t in asked}  # fmt: skip
-    failed = sum(e["outcome"]["status"] == "failed" for e in exchanges)
-    statuses = {"ok": len(exchanges) - failed, "repaired": 0, "failed": failed}
-    found = diagnosis.of_answers(
-        exchanges, asked, DiagnosisSpec(), rankings=rankings, statuses=statuses
-    )
-
-    def rank(some: Sequence[RankingTask]) -> list[Ranking]:
-        return [Ranking(qid=t.query.qid, docids=tuple(system.order(t))) for t in some]
-
-    few = [t for t in asked if len(t.candidates[0].text) < 1000][:4]
-    again = {
-        "position": diagnosis.position(rank, few, shuffles=2, seed=7),
-        "formatting": _formatting(rank, few),
-    }
     return Document(
         key=f"{slug}{seed}",
         system=system.name,
@@ -308,23 +291,45 @@ def _document(
         setting={"format": "permutation/plain@1", "mode": "reason", "readout": "decoded"},
         per_query=values,
         judged={"10": 0.25},
-        costs={t.query.qid: dict(cost) for t in asked},
-        statuses=statuses,
+        costs={e["qid"]: dict(cost) for e in exchanges},
+        statuses=_statuses(exchanges),
         issues=diagnosis.issues(exchanges),
-        probes={name: value for name, value in again.items() if value},
-        diagnosis=found,
         run=f"runs/{slug}.trec",
         exchanges=f"exchanges/{slug}.jsonl",
     )
 
 
-def _formatting(rank: diagnosis.Rank, few: Sequence[RankingTask]) -> dict[str, Any]:
-    """Variants as ``diagnosis.formatting`` finds them, without its metric, which takes seconds."""
+def _statuses(exchanges: list[dict[str, Any]]) -> dict[str, int]:
+    failed = sum(e["outcome"]["status"] == "failed" for e in exchanges)
+    return {"ok": len(exchanges) - failed, "repaired": 0, "failed": failed}
+
+
+def _diagnosis(
+    system: System, exchanges: list[dict[str, Any]], asked: Sequence[RankingTask]
+) -> dict[str, Any]:
+    """What the benchmark would find in the answers and by asking again."""
+
+    def rank(some: Sequence[RankingTask]) -> list[Ranking]:
+        return [Ranking(qid=t.query.qid, docids=tuple(system.order(t))) for t in some]
+
+    few = [t for t in asked if len(t.candidates[0].text) < 1000][:4]
+    found = diagnosis.of_answers(
+        exchanges,
+        asked,
+        DiagnosisSpec(),
+        rankings={r.qid: r for r in rank(asked)},
+        statuses=_statuses(exchanges),
+    )
+    # As ``diagnosis.formatting`` returns it; its metric alone would take seconds.
     variants = [
         {"name": "lower_case", "difference": -0.02, "low": -0.05, "high": 0.01, "tau": 0.9},
         {"name": "html", "difference": -0.2, "low": -0.3, "high": -0.1, "tau": 0.4},
     ]
-    return {"queries": len(few), "metric": METRICS[0], "variants": variants}
+    again = {
+        "position": diagnosis.position(rank, few, shuffles=2, seed=7),
+        "formatting": {"queries": len(few), "metric": METRICS[0], "variants": variants},
+    }
+    return {"diagnosis": found, "probes": again}
 
 
 def _facts(made: Made) -> dict[str, Any]:

@@ -28,7 +28,12 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 375, "height": 720}
 CONTRAST = """() => {
   const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const known = new Map();
   const rgb = (text) => {
+    if (!known.has(text)) known.set(text, drawn(text));
+    return known.get(text);
+  };
+  const drawn = (text) => {
     canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = text; canvas.fillRect(0, 0, 1, 1);
     return [...canvas.getImageData(0, 0, 1, 1).data];
   };
@@ -59,6 +64,17 @@ CONTRAST = """() => {
   }
   return [...found].map(([name, ratio]) => [name, ratio]);
 }"""
+SORTED = """() => [...document.querySelectorAll('#c1-table thead th')].flatMap((head, i) => {
+  const button = head.querySelector('button');
+  return !button ? [] : [0, 1].map(() => {
+    button.click();
+    const marked = document.querySelectorAll('[aria-sort]').length;
+    const said = document.querySelector('#c1-table').parentNode.nextElementSibling.textContent;
+    const rows = [...document.querySelectorAll('#c1-table tbody tr')];
+    return [button.dataset.numeric === '1', head.getAttribute('aria-sort'), marked, said,
+            rows.map(row => row.cells[i].getAttribute('data-v'))];
+  });
+})"""
 NAMELESS = """() => [...document.querySelectorAll('button, input, select, a, summary')]
 .filter(e => {
   const label = e.labels && e.labels.length ? e.labels[0].textContent : '';
@@ -151,27 +167,18 @@ def test_every_number_of_the_leaderboard_is_the_results(
 
 def test_every_column_sorts_both_ways_and_blanks_stay_last(load: Callable, page_file: Path) -> None:
     page = load(page_file)
-    heads = page.locator("#c1-table thead th")
-    for index in range(heads.count()):
-        button = heads.nth(index).locator("button")
-        if not button.count():
-            continue
-        numeric = button.get_attribute("data-numeric") == "1"
-        seen = []
-        for _ in range(2):
-            button.click()
-            seen.append(heads.nth(index).get_attribute("aria-sort"))
-            values = page.eval_on_selector_all(
-                f"#c1-table tbody tr > :nth-child({index + 1})",
-                "cells => cells.map(c => c.getAttribute('data-v'))",
-            )
-            given = [v for v in values if v not in (None, "")]
-            assert values[: len(given)] == given
-            keys = [float(v) for v in given] if numeric else given
-            assert keys == sorted(keys, reverse=seen[-1] == "descending"), seen
-        assert sorted(seen) == ["ascending", "descending"]
-        assert page.locator("[aria-sort]").count() == 1
-        assert any(seen[1] in t for t in texts(page, "p[role=status]"))
+    sorts = page.evaluate(SORTED)
+    assert len(sorts) == 2 * page.locator("#c1-table button.sort").count() > 20
+    for numeric, way, marked, said, values in sorts:
+        given = [v for v in values if v]
+        assert values[: len(given)] == given and marked == 1
+        keys = [float(v) for v in given] if numeric else given
+        assert keys == sorted(keys, reverse=way == "descending")
+        assert said.endswith(f", {way}.")
+    assert {way for _, way, *_ in sorts[::2]} == {"ascending", "descending"}
+    assert all(a[1] != b[1] for a, b in zip(sorts[::2], sorts[1::2], strict=True))
+    page.locator("#c1-table button.sort").first.click()
+    assert page.locator("#c1-table th").first.get_attribute("aria-sort") == "ascending"
 
 
 def test_the_leaderboard_is_filtered_by_name_and_kind(load: Callable, page_file: Path) -> None:
@@ -239,14 +246,14 @@ def test_an_open_query_shows_orders_moves_grades_and_reasoning(
 ) -> None:
     page = load(page_file)
     (source,) = sources([bench_dir])
-    open_query(page, "made-3")
+    open_query(page, "made-0")
     dialog = page.locator("dialog")
-    assert dialog.locator("h2").inner_text().startswith("where does river 3 run?")
-    task = source.beside.tasks["made-3"]
+    assert dialog.locator("h2").inner_text().startswith("where does river 0 run?")
+    task = source.beside.tasks["made-0"]
     columns = {s.get_attribute("aria-label"): s for s in dialog.locator(".order").all()}
     assert list(columns) == ["Input order", TEACHER]
     for name, docids in (("Input order", task.docids),
-                         (TEACHER, source.beside.orders(TEACHER)["made-3"])):  # fmt: skip
+                         (TEACHER, source.beside.orders(TEACHER)["made-0"])):  # fmt: skip
         items = columns[name].locator("li").all()
         assert len(items) == len(docids) == 8
         for rank, (item, docid) in enumerate(zip(items, docids, strict=True)):
@@ -266,7 +273,7 @@ def test_an_open_query_shows_orders_moves_grades_and_reasoning(
     assert "ok · 900 tokens read, 20 written · 3.00 s" in ours.inner_text()
     ours.locator("li summary").first.click()
     text = next(
-        c.text for c in task.candidates if c.docid == source.beside.orders(TEACHER)["made-3"][0]
+        c.text for c in task.candidates if c.docid == source.beside.orders(TEACHER)["made-0"][0]
     )
     assert page.evaluate("t => t.length", text) > 0
     assert ours.locator("li .inside").first.is_visible()
@@ -315,7 +322,7 @@ def test_the_whole_way_by_keyboard(load: Callable, page_file: Path) -> None:
     assert focused("e => e.id") == "reader-title"
     page.keyboard.press("ArrowRight")
     assert title.inner_text() == second
-    for _ in range(60):  # focus never leaves the dialog for the page behind it
+    for _ in range(30):  # focus never leaves the dialog for the page behind it
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement === document.body || "
                              "document.activeElement.closest('dialog') !== null")  # fmt: skip
@@ -328,7 +335,7 @@ def test_the_whole_way_by_keyboard(load: Callable, page_file: Path) -> None:
 
 def test_hostile_texts_stay_texts(load: Callable, page_file: Path) -> None:
     page = load(page_file)
-    for number in range(6):
+    for number in (0, 5):
         open_query(page, f"made-{number}")
         page.locator("dialog").get_by_role("checkbox", name="slow").check()
         page.evaluate("document.querySelectorAll('dialog details').forEach(d => { d.open = true })")
@@ -354,7 +361,7 @@ def test_text_has_contrast(
     page = load(page_file, color_scheme=scheme, viewport=viewport)
     page.evaluate("document.querySelectorAll('main details').forEach(d => { d.open = true })")
     found = dict(page.evaluate(CONTRAST))
-    open_query(page, "made-3")
+    open_query(page, "made-0")
     page.evaluate("document.querySelectorAll('dialog details').forEach(d => { d.open = true })")
     found |= {f"dialog {name}": ratio for name, ratio in page.evaluate(CONTRAST)}
     assert len(found) > 40 and "text.tick" in found and "dialog SPAN.grade g2" in found
@@ -384,7 +391,7 @@ def test_a_phone_never_scrolls_sideways(load: Callable, page_file: Path) -> None
 
 def test_what_a_screen_reader_needs(load: Callable, page_file: Path) -> None:
     page = load(page_file)
-    open_query(page, "made-3")
+    open_query(page, "made-0")
     page.keyboard.press("Escape")
     for landmark in ("header", "nav[aria-label]", "main", "footer"):
         assert page.locator(f"body > {landmark}, .columns > {landmark}").count() == 1
@@ -476,11 +483,13 @@ def test_several_collections_and_an_old_one(
 def test_a_big_result_stays_small_and_says_what_is_cut(
     load: Callable, tmp_path: Path, bench_dir: Path
 ) -> None:
-    words = " ".join(f"word{i}" for i in range(150))
+    words = " ".join(f"word{i}" for i in range(100))
     systems = (*made.SYSTEMS[:3],
-               *(replace(made.SYSTEMS[3], name=f"reasoner {i}", note=words[:300])
+               *(replace(made.SYSTEMS[3], name=f"reasoner {i}", note=words[:200])
                  for i in range(8)), made.SYSTEMS[5])  # fmt: skip
-    content = made.Made(name="big", queries=200, candidates=20, systems=systems, texts=(words,))
+    content = made.Made(
+        name="big", queries=200, candidates=20, systems=systems, texts=(words,), diagnosed=False
+    )
     made.bench(tmp_path / "big", content)
     path = report.write([tmp_path / "big"], tmp_path / "big.html")
     assert path.stat().st_size < 6_000_000

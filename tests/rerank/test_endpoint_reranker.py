@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import re
+import signal
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -428,6 +431,22 @@ def test_work_in_the_background_needs_no_loop_of_ones_own():
 
     with pytest.raises(KeyError):
         background.run(fails())
+
+
+def test_an_interrupt_ends_what_goes_on_in_the_background():
+    ended = threading.Event()
+
+    async def endless() -> None:
+        try:
+            await asyncio.sleep(0.2)
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        Background().run(endless())
+    assert ended.wait(10)
 
 
 def test_a_server_that_counts_no_tokens_is_said_once(caplog):

@@ -118,9 +118,9 @@ class Hub(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
 
-    def handle_error(self, *_: object) -> None:
-        if not isinstance(sys.exception() if hasattr(sys, "exception") else None, OSError):
-            super().handle_error(*_)  # type: ignore[misc]
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):  # the client has gone
+            super().handle_error(request, client_address)
 
     # What a test asks
 

@@ -110,7 +110,7 @@ def send(tree: Tree, target: Target) -> Sent:
 
     check_target(target)
     where = constants.ENDPOINT
-    if constants.is_offline_mode():
+    if constants.HF_HUB_OFFLINE:
         raise BackendError("HF_HUB_OFFLINE is set", where=where, remedy="unset it to publish")
     if get_token() is None:
         raise BackendError(

@@ -84,7 +84,7 @@ def measured(
             own = Measured(name="", folder=inner, result=result)
             rows = tuple(_rows(own, contract, fingerprint))
             if not rows:
-                models = {s["model"].get("name") for s in result["systems"] if s.get("model")}
+                models = {(s.get("model") or {}).get("name") for s in result["systems"]} - {None}
                 raise DataError(
                     "no system of this benchmark is this checkpoint",
                     where=str(inner / RESULT),
@@ -283,7 +283,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         metrics = [str(m) for m in result["metrics"]]
         for system in result["systems"]:
-            str(system["name"]), dict(system["model"])
+            str(system["name"])
             for metric in metrics:
                 float(system["metrics"][metric]["mean"])
         int(result["queries"])
@@ -303,7 +303,7 @@ def _rows(bench: Measured, contract: PromptContract, fingerprint: str) -> Iterat
         by_seed.setdefault(str(record.get("system")), {})[str(record.get("seed"))] = revision
     found: list[tuple[bool, Row]] = []
     for name, system in bench.systems.items():
-        revisions = by_seed.get(name) or {"": str((system["model"] or {}).get("revision", ""))}
+        revisions = by_seed.get(name) or {"": str((system.get("model") or {}).get("revision", ""))}
         own = [seed for seed, revision in revisions.items() if _same(revision, fingerprint)]
         if own:
             alone = len(own) < len(revisions) and own[0] in (system.get("seeds") or {})

@@ -227,13 +227,22 @@ def checkpoint_files(gathering: Gathering, folder: Path, *, where: Path | None =
     for name in dict.fromkeys((*CONFIGS, *TOKENIZER)):
         if (file := folder / name).is_file():
             taken.add(name)
-            add = gathering.json if name in CONFIGS else gathering.copied
-            add(file, name)
+            _add(gathering, file)
     for file in sorted((folder / "additional_chat_templates").glob("*.jinja")):
         gathering.copied(file, f"additional_chat_templates/{file.name}")
         taken.add("additional_chat_templates")
     own = {"rank_rl.json", CARD}
     gathering.left_out += [f.name for f in sorted(folder.iterdir()) if f.name not in taken | own]
+
+
+def _add(gathering: Gathering, file: Path) -> None:
+    """Settings with short paths, vocabularies as they are; those of SentencePiece are no text."""
+    if file.suffix == ".model":
+        gathering.items.append(Item(path=file.name, source=file))
+    elif file.name in CONFIGS:
+        gathering.json(file, file.name)
+    else:
+        gathering.copied(file, file.name)
 
 
 def as_json(record: Any) -> bytes:

@@ -127,6 +127,9 @@ def _series(axes: Any, series: Any) -> None:
     xs, ys = [p.x for p in series.points], [p.y for p in series.points]
     line = {"linestyle": dash if series.joined else "none", "color": colour, "marker": marker}
     axes.plot(xs, ys, markersize=4, label=_literal(series.name), **line)
+    hollow = [p for p in series.points if not p.strong]
+    style = {"linestyle": "none", "color": colour, "markerfacecolor": "white", "zorder": 3}
+    axes.plot([p.x for p in hollow], [p.y for p in hollow], marker, markersize=4, **style)
     for point in series.points:
         if point.low is not None and point.high is not None:
             error = [[point.y - point.low], [point.high - point.y]]

@@ -173,14 +173,23 @@ def _seeds(source: Source) -> list[Made]:
         return Cell(text=shown.score(value), value=value, detail=detail)
 
     def share(system: System) -> Cell:
-        value = system["kept"].get(metric)
-        value = value.get("share") if isinstance(value, dict) else value
-        return Cell(text=shown.percent(shown.number(value)), value=shown.number(value))
+        found = system["kept"].get(metric)
+        found = found if isinstance(found, dict) else {"share": found}
+        value, gain = shown.number(found.get("share")), shown.number(found.get("gain"))
+        detail = f"gain {shown.percent(gain)}" if gain is not None else ""
+        return Cell(text=shown.percent(value), value=value, detail=detail)
 
     return [
         (Column(title="± seeds", help=f"standard deviation of {metric} between seeds"), spread),
-        (Column(title="of teacher", help=f"share of {teacher}'s {metric}"), share),
+        (Column(title="of teacher", help=_shared(teacher, metric)), share),
     ]
+
+
+def _shared(teacher: str | None, metric: str) -> str:
+    return (
+        f"share of {teacher}'s {metric}; gain: the share of what {teacher} gains over the "
+        "first stage"
+    )
 
 
 def _judged(source: Source) -> list[Made]:

@@ -10,6 +10,7 @@ from rank_rl.report.compared import shown as tables_of
 from rank_rl.report.differences import sensitivity, steps
 from rank_rl.report.finding import finding
 from rank_rl.report.macro import macro
+from rank_rl.report.page import titled
 from rank_rl.report.reading import Source
 from rank_rl.report.tables import Table, escaped
 from rank_rl.report.tables import markdown as table_of
@@ -17,8 +18,7 @@ from rank_rl.report.tables import markdown as table_of
 
 def markdown(sources: Sequence[Source], comparisons: Sequence[Comparison] = ()) -> str:
     """All tables of a report, each below a heading of its own."""
-    title = sources[0].result["name"] or sources[0].label
-    parts = [f"# {escaped(str(title))}"]
+    parts = [f"# {escaped(titled(sources))}"]
     table, said = macro(sources)
     if said:
         parts += ["## All collections", escaped(said)]

@@ -83,6 +83,12 @@ def page(content: Content) -> str:
     return _render(content, parts, table, said, compared, data=data, cut=cut)
 
 
+def titled(sources: Sequence[Source]) -> str:
+    """The benchmark's name; of several benchmarks, how many results there are."""
+    names = {str(source.result["name"] or source.label) for source in sources}
+    return names.pop() if len(names) == 1 else f"{len(sources)} results"
+
+
 def _part(source: Source) -> Part:
     return Part(
         source=source,
@@ -136,6 +142,7 @@ def _render(
         parts=parts,
         data=filled.get("data") or [Markup("{}")] * len(parts),
         cut=filled.get("cut") or Cut(),
+        title=titled(content.sources),
         macro=table,
         macro_words=said,
         compared=compared,

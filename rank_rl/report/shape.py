@@ -57,6 +57,11 @@ _SYSTEM: dict[str, Any] = {
     "diagnosis": {},
     "missing_queries": 0,
 }
+# What rows must have to be shown: texts, then numbers.
+_ROWS = {
+    "comparisons": (("metric", "baseline", "system"), ("difference", "low", "high")),
+    "steps": (("metric", "from", "to"), ("difference", "low", "high", "p")),
+}
 _MAYBE = ("fusion", "failure_rate", "latency", "price", "energy", "run", "exchanges")
 
 
@@ -79,6 +84,8 @@ def completed(raw: Any, where: str) -> dict[str, Any]:
     result["systems"] = [_system(s, where) for s in systems]
     for key in ("git", "leaks", "teacher"):
         result.setdefault(key, None)
+    for key, names in _ROWS.items():
+        result[key] = [row for row in result[key] if _has(row, names)]
     result["queries"] = _queries(result)
     result["collection"] = _collection(result)
     result["ceiling"] = result["ceiling"] or _ceiling(result["systems"])
@@ -137,6 +144,15 @@ def _system(raw: Any, where: str) -> dict[str, Any]:
 def _is_interval(value: Any) -> bool:
     return isinstance(value, dict) and all(
         isinstance(value.get(key), int | float) for key in ("mean", "low", "high")
+    )
+
+
+def _has(row: Any, names: tuple[tuple[str, ...], tuple[str, ...]]) -> bool:
+    texts, numbers = names
+    return (
+        isinstance(row, dict)
+        and all(isinstance(row.get(key), str) for key in texts)
+        and all(isinstance(row.get(key), int | float) for key in numbers)
     )
 
 

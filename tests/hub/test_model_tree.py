@@ -92,6 +92,15 @@ def test_completions_are_rows_with_their_texts_untouched(finished: Run, tmp_path
     assert (note["explains"], note["note"], note["messages"]) == ("d1", "It says so.", None)
 
 
+def test_vocabularies_that_are_no_text_go_as_they_are(own: Run, tmp_path: Path):
+    data = b"\x0a\x0f\xff\xfe" + bytes(range(256))
+    (own.checkpoint / "tokenizer.model").write_bytes(data)
+    made = tree(own, tmp_path)
+    assert next(i.source for i in made.items if i.path == "tokenizer.model") == (
+        own.checkpoint / "tokenizer.model"
+    )
+
+
 def test_questions_and_answers_can_stay(finished: Run, tmp_path: Path):
     made = names(tree(finished, tmp_path, completions=False))
     assert "bench/rivers/result.json" in made and "bench/rivers/runs/trained.trec" in made

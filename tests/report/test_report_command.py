@@ -43,24 +43,23 @@ def test_every_output_at_once(
 
 
 def test_figures_are_the_same_for_the_same_results(
-    bench_dir: Path, other_dir: Path, tmp_path: Path
+    bench_dir: Path, other_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra plots)")
     few = sources([other_dir])
     (stage,) = stages(sources([bench_dir]))
     curves = [replace(stage, figures=stage.figures[:2])]
-    first, second = (figures.write(few, curves, tmp_path / name) for name in ("a", "b"))
+    first = figures.write(few, curves, tmp_path / "a")
     names = [path.name for path in first]
-    assert names == [path.name for path in second]
     for wanted in ("other-leaderboard", "other-cost-seconds", "other-cost-tokens",
                    "other-position", "other-calibration-0", "slow-validation",
                    "slow-mean-of-each-reward"):  # fmt: skip
         assert f"{wanted}.svg" in names and f"{wanted}.png" in names
-    for one, other in zip(first, second, strict=True):
-        if one.suffix == ".svg":
-            assert one.read_bytes() == other.read_bytes()
-        else:
-            assert one.read_bytes().startswith(b"\x89PNG")
+    assert all(p.read_bytes().startswith(b"\x89PNG") for p in first if p.suffix == ".png")
+    monkeypatch.setattr(figures, "FORMATS", ("svg",))
+    again = figures.write(few, curves, tmp_path / "b")
+    svgs = [path for path in first if path.suffix == ".svg"]
+    assert [p.read_bytes() for p in again] == [p.read_bytes() for p in svgs]
     leaderboard = (tmp_path / "a" / "other-leaderboard.svg").read_text()
     assert "reasoner | 50% &amp; more_or_less" in leaderboard  # text stays text
 

@@ -44,6 +44,13 @@ def test_null_and_wrong_types_count_as_absent(tmp_path: Path, key: str) -> None:
         assert source.result[key] in ({}, [])
 
 
+def test_rows_that_lack_something_are_left_out(tmp_path: Path) -> None:
+    step = {"metric": "ndcg@10", "from": "a", "to": "a", "difference": 0, "low": 0, "high": 0}
+    rows = {"steps": [step, {**step, "p": 0.5}, "x"], "comparisons": [step, {"system": "a"}]}
+    (source,) = sources([put(tmp_path / "r.json", {**OLD, **rows})])
+    assert source.result["steps"] == [{**step, "p": 0.5}] and source.result["comparisons"] == []
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -48,7 +48,9 @@ def test_leaderboard_has_the_numbers_of_the_result(bench_dir: Path, read_result)
     assert by_name["slow"]["s / query"] == "9.00" and by_name["slow"]["tokens in"] == "5,000"
     assert by_name["slow"]["USD / 1000"] == "5.00 (gpu hours)"
     assert by_name["untrained base"]["unreadable"] == "50.0 %"
-    assert by_name[TEACHER]["of teacher"] == "100.0 %" and by_name["slow"]["judged@10"] == "25.0 %"
+    assert by_name[TEACHER]["of teacher"] == "100.0 % (gain 100.0 %)"
+    assert by_name["first stage"]["of teacher"].endswith("% (gain 0.0 %)")
+    assert by_name["slow"]["judged@10"] == "25.0 %"
     assert by_name["slow"]["± seeds"] == "0.014 (2 seeds)" and by_name["random"]["calls"] == ""
     for c in result["comparisons"]:
         if c["metric"] == "ndcg@10" and c["baseline"] == "first stage":
@@ -185,7 +187,7 @@ def test_markdown_has_every_table_and_escapes_names(
     bench_dir: Path, other_dir: Path, read_result
 ) -> None:
     text = listing.markdown(sources([bench_dir, other_dir]))
-    assert text.startswith("# benchmark of made\n\n## All collections\n")
+    assert text.startswith("# 2 results\n\n## All collections\n")
     mean = read_result(bench_dir)["systems"][3]["metrics"]["ndcg@10"]["mean"]
     assert f"| reasoner \\| 50% & more\\_or\\_less | {mean:.3f} (" in text
     assert "- a: first stage; +a better, -a worse" in text and "### Steps" in text

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rank_rl import formats, strategies
-from rank_rl.bench.portable import portable
 from rank_rl.bench.setting import Models, Setting
 from rank_rl.errors import RecipeError
 from rank_rl.formats.budget import TokenCounter
@@ -24,6 +23,7 @@ from rank_rl.generation.remote import (
     remote_asker,
     remote_generator,
 )
+from rank_rl.hub.scrub import portable
 from rank_rl.models.counting import Rough, Words, token_counter
 from rank_rl.registry import need
 from rank_rl.rerank import Reranker

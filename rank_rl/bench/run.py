@@ -23,7 +23,6 @@ from rank_rl.bench.fused import Entry, entries, row_names
 from rank_rl.bench.measured import Measured, folder, measured
 from rank_rl.bench.measures import PerQuery, judged, measure
 from rank_rl.bench.merge import Plan, merge
-from rank_rl.bench.portable import portable
 from rank_rl.bench.progress import bar
 from rank_rl.bench.seeding import draws, jobs
 from rank_rl.bench.setting import Models
@@ -31,6 +30,7 @@ from rank_rl.bench.systems import Job, Paths, SystemRun, check, compute
 from rank_rl.data.files import write_lines
 from rank_rl.data.tasks import write_tasks
 from rank_rl.errors import RecipeError
+from rank_rl.hub.scrub import portable
 from rank_rl.registry import nearest
 from rank_rl.specs import BenchSpec, RecipeSpec, SystemSpec
 

@@ -16,7 +16,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -33,6 +33,8 @@ WEIGHTS = (
 )
 ADAPTER_CONFIG = "adapter_config.json"
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "README.md"]
+# What rank-rl publish puts beside a model.
+NOT_NEEDED = ["bench/*", "training/*"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +127,11 @@ def _hub(name: str, revision: str | None) -> Source:
     if name.count("/") != 1 or name.startswith((".", "~", "/")):
         raise ModelError("no such folder", where=where, expected=expected)
     try:
-        path = Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
+        path = Path(
+            snapshot_download(
+                name, revision=revision, allow_patterns=HUB_FILES, ignore_patterns=NOT_NEEDED
+            )
+        )
     except (OSError, ValueError) as error:
         offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
         raise ModelError(
@@ -134,7 +140,7 @@ def _hub(name: str, revision: str | None) -> Source:
             expected=expected,
             remedy="unset HF_HUB_OFFLINE to download it" if offline else "check name and network",
         ) from error
-    return Source(name=name, path=_folder(name, path).path, revision=path.name)
+    return replace(_folder(name, path), revision=path.name)
 
 
 def _packaged(name: str) -> Source:

@@ -20,7 +20,7 @@ from rank_rl.report.scales import label
 from rank_rl.report.training import Stage
 
 SIZE = (5.2, 3.5)  # inches
-FORMATS = ("png", "svg")
+FORMATS = ("svg", "png")  # in this order: a PNG of another resolution moves the layout
 # The page's colours on white.
 PALETTE = ("#0a66b0", "#bd4a00", "#00775c", "#9a3d79", "#806300", "#545c66")
 MARKERS = ("o", "s", "^", "D", "P")  # as svg.SHAPES

@@ -154,7 +154,8 @@ def test_collections_have_folders_and_averages(recipe, tmp_path):
     summary = run(RecipeSpec.model_validate(recipe), {})
     index = json.loads(Path(summary["results"]).read_text())
     assert index["collections"] == {"one": "one/result.json", "two": "two/result.json"}
-    results = [json.loads((tmp_path / "out" / p).read_text()) for p in index["collections"].values()]
+    files = index["collections"].values()
+    results = [json.loads((tmp_path / "out" / file).read_text()) for file in files]
     assert [r["queries"] for r in results] == [5, 3]
     means = [{s["name"]: s["metrics"]["ndcg@10"]["mean"] for s in r["systems"]} for r in results]
     (first, student) = summary["table"]

@@ -14,7 +14,6 @@ from encoders import save_bert
 
 from rank_rl import formats
 from rank_rl.bench import tables
-from rank_rl.bench.portable import portable
 from rank_rl.bench.run import run
 from rank_rl.data import trec
 from rank_rl.data.tasks import write_tasks
@@ -223,12 +222,6 @@ def test_no_path_of_this_machine_is_in_the_result(recipe, tiny_model_dir, tmp_pa
     assert result["recipe"]["path"] == "recipes/bench.yaml"
     names = {s["name"]: s["model"].get("name") for s in result["systems"]}
     assert names["base"] == names["slots"] == f"{tiny_model_dir.parent.name}/tiny"
-
-
-def test_paths_are_told_as_from_here_or_by_their_end(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    given = {"a": str(tmp_path / "out" / "final"), "b": ["/x/y/z", "/z"], "c": "pip:x", "d": 3}
-    assert portable(given) == {"a": "out/final", "b": ["y/z", "z"], "c": "pip:x", "d": 3}
 
 
 def test_readouts_of_systems_come_from_recipe_checkpoint_and_eval(recipe, tiny_model_dir, tmp_path):

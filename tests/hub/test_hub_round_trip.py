@@ -162,7 +162,6 @@ def test_an_adapter_goes_alone_when_its_base_is_on_the_hub(
     assert by_code == pytest.approx([expected[d] for d in ("1", "2", "3")], abs=1e-3)
 
 
-@pytest.mark.xfail(strict=True, reason="models.sources._hub forgets the adapter it has found")
 def test_an_adapter_on_the_hub_ranks_as_it_does_here(
     hub: Hub, client: Client, adapted: Path, tiny_model_dir: Path
 ):

@@ -31,7 +31,7 @@ def missing(spec: RecipeSpec, known: Mapping[str, Any], metric: str) -> dict[str
     if bench is None:
         return {}
     looked = bench.diagnosis
-    wanted = {
+    wanted: dict[str, dict[str, Any]] = {
         "latency": {"queries": bench.latency},
         "position": {
             "queries": looked.position,

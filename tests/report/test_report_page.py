@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html as html_module
 import json
 import re
 from html.parser import HTMLParser
@@ -79,6 +80,22 @@ def test_texts_cannot_end_the_element_that_holds_them(html: str) -> None:
     notes = content["queries"][0]["answers"][3]["notes"]
     assert "half a pair: \ufffd" in notes["0"]
     assert "\u2028" not in html and "\x00" not in html and "window.broken = 1</script>" not in html
+
+
+def test_names_are_escaped_wherever_they_stand(old_dir: Path, tmp_path: Path) -> None:
+    text = (old_dir / "result.json").read_text()
+    name = "\"'><script>window.broken = 1</script><b2 x=\u0000>{{ 7 * 7 }}"
+    for known in ("slow", "ndcg@10", "before", "recipes/made/bench.yaml"):
+        text = text.replace(json.dumps(known), json.dumps(name + known))
+    (tmp_path / "r.json").write_text(text)
+    out = tmp_path / "r.html"
+    report.write([tmp_path / "r.json"], out, compare=("first stage", name + "slow"))
+    found = Tags(out.read_text())
+    tags = [tag for tag, _ in found.tags]
+    assert "b2" not in tags and tags.count("script") == 3
+    heading = re.search(r'<h3 id="compare-1">(.*?) against', out.read_text())
+    assert heading is not None and html_module.unescape(heading[1]) == clean(name + "slow")
+    assert "49" not in re.findall(r"<title>(.*?)</title>", out.read_text())[0]
 
 
 @pytest.mark.parametrize(

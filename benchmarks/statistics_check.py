@@ -187,7 +187,6 @@ def families(file: str, metric: str, n: int, effort: Effort, most: int = 6) -> R
             ps = {str(k): test(drawn[0], row) for k, row in enumerate(drawn[1:])}
             found[2 * i] += min(ps.values()) < 0.05
             found[2 * i + 1] += min(stats.holm(ps).values()) < 0.05
-    share = found / effort.at(n)
     keys = ("randomisation", "randomisation_holm", "t", "t_holm")
     return {
         "family": file,
@@ -195,7 +194,7 @@ def families(file: str, metric: str, n: int, effort: Effort, most: int = 6) -> R
         "n": n,
         "runs": effort.at(n),
         "comparisons": len(names) - 1,
-        **dict(zip(keys, map(float, share), strict=True)),
+        **dict(zip(keys, map(float, found / effort.at(n)), strict=True)),
     }
 
 

@@ -83,8 +83,10 @@ def _outside(rows: Sequence[Row]) -> str:
     odd = [r for r in rows if not LIMITS[0] <= r["bootstrap"] <= LIMITS[1]]
     own = [r for r in odd if r["all_equal"] < CERTAIN]
     flat = [r for r in rows if r["all_equal"] >= CERTAIN]
-    lines = [f"- {r['population']}, {r['n']} queries: {r['bootstrap']:.1%}" for r in own]
-    text = "Outside 93-97 %:\n\n" + "\n".join(lines) if lines else "None is outside 93-97 %."
+    counted = len(rows) - len(flat)
+    text = f"`bootstrap` covers 93-97 % in {counted - len(own)} of {counted} rows"
+    lines = [f"- {r['population']}, {r['n']} queries: {r['bootstrap']:.2%}" for r in own]
+    text += "; the others are:\n\n" + "\n".join(lines) if lines else "."
     if flat:
         text += (
             "\n\nNot counted above: populations of which all queries drawn have the same value in "

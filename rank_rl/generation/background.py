@@ -11,6 +11,7 @@ import asyncio
 import threading
 import weakref
 from collections.abc import Coroutine
+from concurrent.futures import wait
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -26,6 +27,9 @@ class Background:
         """Wait for ``work`` and return what it returns; an interrupt here cancels it there."""
         future = asyncio.run_coroutine_threadsafe(work, self._started())
         try:
+            # In short waits: an interrupt that another thread was given is noticed between them.
+            while not wait([future], timeout=0.5).done:
+                pass
             return future.result()
         except BaseException:  # nothing may go on behind the user's back
             future.cancel()
@@ -42,6 +46,10 @@ class Background:
 def _work(loop: asyncio.AbstractEventLoop) -> None:
     try:
         loop.run_forever()
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
     finally:
         loop.close()
 

@@ -113,9 +113,7 @@ def test_documents_that_do_not_belong_together_are_refused(change: dict, words: 
 
 def test_checkpoints_of_several_training_runs_may_differ_in_name() -> None:
     one = document("a", [0.1] * 4, seed=3)
-    other = document(
-        "a", [0.1] * 4, seed=4, model={"name": "m4", "revision": "x", "contract": "y"}
-    )
+    other = document("a", [0.1] * 4, seed=4, model={"name": "m4", "revision": "x", "contract": "y"})
     assert [d.seed for d in agreed([other, one])["a"]] == [3, 4]
 
 

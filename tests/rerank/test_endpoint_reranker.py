@@ -444,8 +444,12 @@ def test_an_interrupt_ends_what_goes_on_in_the_background():
         finally:
             ended.set()
 
-    with pytest.raises(KeyboardInterrupt):
-        Background().run(endless())
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # test workers ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Background().run(endless())
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert ended.wait(10)
 
 

@@ -61,8 +61,18 @@ def legend(result: Mapping[str, Any]) -> list[str]:
     return [
         f"{letter}: {baseline}; +{letter} better, -{letter} worse (paired randomisation test, "
         f"p < {LEVEL} after Holm's correction, whose p for {result['metrics'][0]} has a column)"
+        f"{_findable(result, baseline)}"
         for baseline, letter in _letters(result).items()
     ]
+
+
+def _findable(result: Mapping[str, Any], baseline: str) -> str:
+    """The smallest difference that these queries find; nothing in results that do not say it."""
+    metric = result["metrics"][0]
+    least = result.get("minimal_difference", {}).get(metric, {}).get(baseline)
+    if least is None:
+        return ""
+    return f"; a true difference of {least:.3f} in {metric} is found with 80 % power"
 
 
 def average(results: Sequence[Mapping[str, Any]]) -> list[Row]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rank_rl.bench import tables
 from rank_rl.bench.document import CollectionFacts, Document
 from rank_rl.bench.merge import Plan, agreed, merge
 from rank_rl.errors import DataError
@@ -87,6 +88,16 @@ def test_share_of_the_teacher_and_price() -> None:
     assert kept["gain"] == pytest.approx(0.5)
     assert rows["student"]["price"]["per_1000_queries"] == pytest.approx(0.5)
     assert rows["first stage"]["price"] is None
+
+
+def test_the_smallest_difference_that_is_found_stands_beside_the_table() -> None:
+    noisy = document("model", [0.2, 0.9, 0.4, 0.7])
+    result = merged(FIRST, noisy)
+    least = result["minimal_difference"]["ndcg@10"]["first stage"]
+    (line,) = tables.legend(result)
+    assert least > 0.3  # four queries show little
+    assert line.endswith(f"a true difference of {least:.3f} in ndcg@10 is found with 80 % power")
+    assert "power" not in tables.legend({**result, "minimal_difference": {}})[0]
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,9 @@ bench-teacher: venv ## the quickstart's student against its base, BM25 and a TEA
 test: dev ## run the tests (offline)
 	$(TESTENV) $(BIN)/python -m pytest $(PYTEST_ARGS) -m "not gpu and not server and not (distributed and slow)" tests
 
-test-distributed: dev ## run every stage with 2 processes under DDP, FSDP2 and DeepSpeed; opt-in, 15 minutes
+test-distributed: dev ## run every stage with 2 processes under DDP, FSDP2 and DeepSpeed; opt-in, 20 minutes
 	$(BIN)/pip install -q -c constraints.txt -e '.[deepspeed]'
-	$(TESTENV) $(BIN)/python -m pytest -m distributed tests/launch
+	$(TESTENV) $(BIN)/python -m pytest -m distributed tests/launch tests/train
 
 test-server: dev ## run teachers against a real server (transformers serve) with SmolLM2; opt-in, minutes
 	$(BIN)/pip install -q -c constraints.txt 'transformers[serving]'

@@ -85,6 +85,7 @@ def test_no_checkpoint_is_complete_before_every_process_has_written_its_part(
 
 
 @pytest.mark.distributed
+@pytest.mark.slow
 def test_a_killed_grpo_run_of_two_processes_keeps_its_prompts_and_losses(
     tiny_model_dir: Path, tmp_path: Path
 ) -> None:

@@ -215,6 +215,8 @@ score.run(spec, {})
 """
 
 
+@pytest.mark.distributed
+@pytest.mark.slow
 def test_processes_share_the_scoring_and_have_the_same_negatives(
     recipe: Recipe, tmp_path: Path
 ) -> None:

@@ -151,6 +151,8 @@ name = f"rank{PartialState().process_index}.json"
 """
 
 
+@pytest.mark.distributed
+@pytest.mark.slow
 def test_processes_divide_the_work_and_agree(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -179,6 +179,8 @@ trainer.accelerator.end_training()
 """
 
 
+@pytest.mark.distributed
+@pytest.mark.slow
 def test_a_group_may_be_spread_over_processes(recipe: Recipe, tmp_path: Path) -> None:
     trainer, row = saying(recipe, [])
     trainer.answers = [*orders(row)[:3], "no list"]

@@ -38,6 +38,7 @@ def launched(stage: str, spec: RecipeSpec) -> dict[str, Any]:
     return summary
 
 
+@pytest.mark.distributed
 @pytest.mark.slow
 def test_patience_ends_both_processes(recipe: Recipe) -> None:
     # Nothing is learned at a rate of 0, so the second validation is no gain.
@@ -49,6 +50,7 @@ def test_patience_ends_both_processes(recipe: Recipe) -> None:
     assert [r["step"] for r in records(spec.run.output_dir) if "stopped" in r] == [2]
 
 
+@pytest.mark.distributed
 @pytest.mark.slow
 def test_an_alarm_ends_both_processes_and_all_their_answers_are_kept(recipe: Recipe) -> None:
     spec = recipe(

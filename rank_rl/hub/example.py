@@ -42,9 +42,10 @@ class Example:
 
 
 def candidates() -> tuple[Candidate, ...]:
-    """The documents in first-stage order."""
+    """The documents in first-stage order, each one text: as the snippets hand them over."""
     return tuple(
-        Candidate(docid=f"d{i}", title=title, text=text, rank=i, score=score)
+        # A title of its own would be told apart from the sentence that a snippet puts first.
+        Candidate(docid=f"d{i}", text=f"{title}. {text}", rank=i, score=score)
         for i, (title, text, score) in enumerate(DOCUMENTS, 1)
     )
 

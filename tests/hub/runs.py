@@ -16,7 +16,13 @@ from rank_rl.models.sources import fingerprint
 from rank_rl.specs import FormatSpec, StrategySpec
 
 BASE, COMMIT = "acme/base-model", "c" * 40
-SLOTS = {"name": "slots", "mode": "reason", "doc_tokens": 40, "params": {"context": 1}}
+SLOTS = {
+    "name": "slots",
+    "mode": "reason",
+    "doc_tokens": 40,
+    "snippet": "query",  # puts another sentence first, unless it is told that it is the title
+    "params": {"context": 1},
+}
 VERSIONS = {"python": "3.11.2", "torch": "2.13.0", "rank-rl": "0.1.0"}
 
 

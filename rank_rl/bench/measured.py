@@ -6,7 +6,6 @@ where there are several, and the metrics that the recipe, or its source, names.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from rank_rl import data
 from rank_rl.bench.document import CollectionFacts
+from rank_rl.bench.layout import file_name
 from rank_rl.bench.measures import Judgements, check_metrics
 from rank_rl.data import Collection
 from rank_rl.data.known import default_metrics
@@ -95,7 +95,7 @@ def _models(spec: RecipeSpec, bench: BenchSpec) -> list[str]:
 
 def folder(name: str) -> str:
     """A collection's name as that of its folder."""
-    return re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip("._") or "collection"
+    return file_name(name, "collection")
 
 
 def _one(

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from rank_rl.bench.document import Document
+from rank_rl.bench.layout import DOCUMENTS, RESULT, TASKS
 from rank_rl.bench.merge import Plan, merge
 from rank_rl.data.files import write_lines
 from rank_rl.data.tasks import read_tasks, write_tasks
 from rank_rl.errors import DataError, StorageError
 
-RESULT, TASKS, DOCUMENTS = "result.json", "tasks.jsonl", "documents"
 FACTS = ("name", "recipe", "rank_rl", "versions", "git", "data", "leaks")
 
 

@@ -20,6 +20,7 @@ import rank_rl
 from rank_rl.bench import costs, diagnosis, tables
 from rank_rl.bench.document import Document
 from rank_rl.bench.fused import Entry, entries, row_names
+from rank_rl.bench.layout import REPORT, RESULT, RESULTS, TASKS
 from rank_rl.bench.measured import Measured, folder, measured
 from rank_rl.bench.measures import PerQuery, judged, measure
 from rank_rl.bench.merge import Plan, merge
@@ -35,10 +36,6 @@ from rank_rl.registry import nearest
 from rank_rl.specs import BenchSpec, RecipeSpec, SystemSpec
 
 log = logging.getLogger(__name__)
-RESULT = "result.json"
-RESULTS = "results.json"  # of several collections: where each one's result is, and the averages
-TASKS = "tasks.jsonl"
-REPORT = "report.html"
 
 
 def run(spec: RecipeSpec, info: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 from rank_rl import formats
 from rank_rl.bench import asked, diagnosis, probes
 from rank_rl.bench.answered import Answered, Part, answered, in_parts, total
+from rank_rl.bench.layout import DOCUMENTS, file_name
 from rank_rl.bench.others import check_other
 from rank_rl.bench.setting import OTHERS, Models, check_strategy, key, setting
 from rank_rl.data import trec
@@ -83,13 +83,13 @@ class Paths:
     @classmethod
     def of(cls, out_dir: Path, name: str, seed: int | None = None) -> Paths:
         """The files of a system called ``name``; ``seed`` where it is measured with several."""
-        slug = re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip("._") or "system"
+        slug = file_name(name, "system")
         slug = slug if seed is None else f"{slug}.seed{seed}"
         return cls(
             record=out_dir / "systems" / f"{slug}.json",
             run=out_dir / "runs" / f"{slug}.trec",
             exchanges=out_dir / "exchanges" / f"{slug}.jsonl",
-            document=out_dir / "documents" / f"{slug}.json",
+            document=out_dir / DOCUMENTS / f"{slug}.json",
             seed=seed,
         )
 

@@ -30,7 +30,8 @@ def merge(
     """Merge benchmarks that were run apart; refused when they do not belong together."""
     from rank_rl import report as reports
     from rank_rl.bench import tables
-    from rank_rl.bench.merged import RESULT, merge_folders
+    from rank_rl.bench.layout import REPORT, RESULT
+    from rank_rl.bench.merged import merge_folders
 
     result = merge_folders(folders, out, baselines=baseline or (), teacher=teacher)
     summary = {
@@ -40,5 +41,5 @@ def merge(
         "result": str(out / RESULT),
     }
     if report:
-        summary["report"] = str(reports.write([out / RESULT], out / "report.html"))
+        summary["report"] = str(reports.write([out / RESULT], out / REPORT))
     show_summary({key: value for key, value in summary.items() if value})

@@ -97,6 +97,17 @@ class Meter(Protocol):
         ...
 
 
+async def in_workers(work: Callable[[], Awaitable[None]], count: int) -> None:
+    """Run ``count`` copies of ``work`` side by side; when one fails, the others are ended first."""
+    workers = [asyncio.ensure_future(work()) for _ in range(count)]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+
 class Backend(Protocol):
     """What answers prompts one by one, many at a time; ``concurrency`` says how many.
 

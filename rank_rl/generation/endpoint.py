@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from rank_rl.errors import BackendError, RecipeError
 from rank_rl.generation import Progress
-from rank_rl.generation.calls import CallError, Meter, Reply, Sampling, with_retries
+from rank_rl.generation.calls import CallError, Meter, Reply, Sampling, in_workers, with_retries
 from rank_rl.generation.wire import Reading, payload, rejection
 from rank_rl.records import Completion, Prompt
 from rank_rl.registry import need
@@ -239,13 +239,9 @@ class EndpointGenerator(EndpointSettings):
                 if progress is not None:
                     progress(1)
 
-        workers = [asyncio.create_task(work()) for _ in range(min(self.concurrency, len(prompts)))]
         try:
-            await asyncio.gather(*workers)
+            await in_workers(work, min(self.concurrency, len(prompts)))
         finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
             await self.aclose()
         return [done[i] for i in range(len(prompts))]
 

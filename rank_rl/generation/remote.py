@@ -8,7 +8,6 @@ nobody answers, or no request can succeed, ranking stops with one ``BackendError
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import logging
@@ -27,7 +26,7 @@ from rank_rl.generation import Progress
 from rank_rl.generation.answers import Answers
 from rank_rl.generation.asking import TextAsker
 from rank_rl.generation.background import Background
-from rank_rl.generation.calls import CallError, Reply, Sampling
+from rank_rl.generation.calls import CallError, Reply, Sampling, in_workers
 from rank_rl.generation.endpoint import EndpointGenerator, EndpointSettings
 from rank_rl.generation.readout import readout_for
 from rank_rl.generation.reasoning import ANY, begun, check_reasoning, label_lead
@@ -121,13 +120,7 @@ class RemoteGenerator:
                 found[key] = await self._one(key, prompt)
                 report(repeats[key])
 
-        workers = [asyncio.create_task(work()) for _ in range(self.backend.concurrency)]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+        await in_workers(work, self.backend.concurrency)
         return [found[key] for key in keys]
 
     def _stored(self, key: str) -> Completion | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rank_rl import formats
+from rank_rl.bench import layout
 from rank_rl.errors import ModelError, RecipeError
 from rank_rl.hub import lineage as lineages
 from rank_rl.hub import results, training
@@ -211,7 +212,7 @@ def _bench(gathering: Gathering, bench: Measured, *, completions: bool) -> None:
         gathering.made(path, to_parquet(text, str(file)), text="")
         # Lines are named as they stand in the file that people can correct.
         gathering.keys += keys_in(text, str(file))
-    if (page := bench.folder / "report.html").is_file():
+    if (page := bench.folder / layout.REPORT).is_file():
         gathering.page(page, f"{folder}/report.html")
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rank_rl.bench.layout import DOCUMENTS, RESULT
 from rank_rl.errors import DataError
 from rank_rl.hub.tree import read_json
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from rank_rl.hub.contract import PromptContract
 
-RESULT, DOCUMENTS = "result.json", "documents"
 LEVEL = 0.05
 TASK = "text-ranking"
 _NOTED = ("first_stage", "random", "perfect")

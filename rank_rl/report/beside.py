@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rank_rl.bench.layout import TASKS
 from rank_rl.data import trec
 from rank_rl.data.tasks import read_tasks
 from rank_rl.errors import DataError
@@ -19,7 +20,6 @@ from rank_rl.report import answered
 from rank_rl.report.answered import Answered
 
 log = logging.getLogger(__name__)
-TASKS = "tasks.jsonl"
 Orders = dict[str, tuple[str, ...]]
 
 

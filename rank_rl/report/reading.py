@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rank_rl.bench.layout import RESULT, RESULTS
 from rank_rl.errors import DataError, RecipeError
 from rank_rl.registry import nearest
 from rank_rl.report.beside import Beside
 from rank_rl.report.shape import completed
-
-RESULT = "result.json"
-INDEX = "results.json"  # of a benchmark of several collections
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,15 +81,15 @@ def sources(paths: Sequence[Path], metric: str | None = None) -> list[Source]:
 def holds_results(path: Path) -> bool:
     """Whether a path is a file, or a folder with results in it."""
     if path.is_dir():
-        return any((path / n).is_file() for n in (RESULT, INDEX)) or any(path.glob(f"*/{RESULT}"))
+        return any((path / n).is_file() for n in (RESULT, RESULTS)) or any(path.glob(f"*/{RESULT}"))
     return path.is_file()
 
 
 def _files(path: Path) -> list[Path]:
     if not path.exists():
         raise DataError("no such file or folder", where=str(path))
-    if path.name == INDEX or (path / INDEX).is_file():
-        return _listed(path if path.is_file() else path / INDEX)
+    if path.name == RESULTS or (path / RESULTS).is_file():
+        return _listed(path if path.is_file() else path / RESULTS)
     if path.is_file():
         return [path]
     if (path / RESULT).is_file():

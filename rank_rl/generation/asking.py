@@ -56,7 +56,11 @@ class Asked:
 
 
 class Asker(Protocol):
-    """Answers views and keeps count of the documents it had to cut."""
+    """Answers views and keeps count of the documents it had to cut.
+
+    An attribute ``deterministic`` that is True says that an answer depends on nothing but what its
+    view shows.
+    """
 
     @property
     def cuts(self) -> CutReport: ...
@@ -107,6 +111,11 @@ class TextAsker:
         self.fmt, self.generator, self.tokens = fmt, generator, tokens
         self.scored_by, self.guided, self.reasoning = scored_by, guided, reasoning
         self.cuts = CutReport()
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether the same view gets the same answer, so that nobody has to ask twice."""
+        return bool(getattr(self.generator, "deterministic", False))
 
     def ask(self, views: Sequence[View]) -> list[Asked]:
         """One generated answer a view, in order.
@@ -191,6 +200,8 @@ class LabelAsker:
         reasoning: ``skip`` reads the label of a format that thinks first behind an empty reasoning.
     """
 
+    deterministic = True
+
     def __init__(self, fmt: Format, loaded: Loaded, *, reasoning: Reasoning = "write") -> None:
         self.fmt, self.loaded, self.reasoning = fmt, loaded, reasoning
         self.tokens = ChatTokens(loaded.tokenizer)
@@ -244,6 +255,8 @@ class SlotAsker:
         readout: ``score`` (label logits), ``expected`` (expected label value) or ``decoded`` (the
             label that greedy decoding writes; none leaves the document unread).
     """
+
+    deterministic = True
 
     def __init__(
         self, fmt: SlotFormat, scorer: PackedScorer, *, readout: Readout = "score"
@@ -316,6 +329,8 @@ class ScorerAsker:
         fmt: the input whose texts are read.
         loaded: the scorer.
     """
+
+    deterministic = True
 
     def __init__(self, fmt: Any, loaded: Loaded) -> None:
         self.fmt, self.loaded = fmt, loaded

@@ -60,6 +60,11 @@ class LocalGenerator:
         self.batch_size = batch_size
         self.stop = STOP
 
+    @property
+    def deterministic(self) -> bool:
+        """Whether a prompt always gets the same answer."""
+        return self.temperature == 0
+
     def shortened(self, max_new_tokens: int) -> LocalGenerator:
         """The same generator with shorter answers."""
         short = copy.copy(self)

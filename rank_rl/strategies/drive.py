@@ -59,7 +59,10 @@ class Count:
 
 @dataclass(slots=True)
 class _Running:
-    """A task whose strategy waits for ``missing`` outcomes; ``got`` is filled by position."""
+    """A task whose strategy waits for ``missing`` outcomes; ``got`` is filled by position.
+
+    ``index`` is its ticket.
+    """
 
     index: int
     task: RankingTask
@@ -69,6 +72,93 @@ class _Running:
     asked: list[tuple[View, Outcome]] = field(default_factory=list)
     depth: int = 0
     missing: int = 0
+
+
+class Driver:
+    """Runs many tasks at once; callers add tasks and take steps, each of one batch of views.
+
+    Args:
+        strategy: which views are asked.
+        answer: returns one outcome for each view, in order; failures are outcomes, not exceptions.
+        batch_size: most views in one call of ``answer``.
+
+    Attributes:
+        asking: the tickets whose views the last step asked, once each.
+
+    New tasks start only when the running ones cannot fill a batch. After a step that raises,
+    ``asking`` says which tasks failed; callers may ``drop`` these and go on with the others.
+    """
+
+    def __init__(self, strategy: Strategy, answer: Answer, *, batch_size: int = 16) -> None:
+        self.strategy, self.answer, self.batch_size = strategy, answer, batch_size
+        self.asking: tuple[int, ...] = ()
+        self._tickets = 0
+        self._waiting: deque[tuple[int, RankingTask]] = deque()
+        self._pending: deque[tuple[_Running, int]] = deque()
+        self._live: set[int] = set()
+        self._finished: dict[int, Result] = {}
+        self._failed: deque[tuple[int, Exception]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that are not finished."""
+        return len(self._live)
+
+    def add(self, task: RankingTask) -> int:
+        """Take a task on; returns its ticket."""
+        self._tickets += 1
+        self._live.add(self._tickets)
+        self._waiting.append((self._tickets, task))
+        return self._tickets
+
+    def drop(self, ticket: int) -> list[Outcome]:
+        """Forget a task that is not finished; returns the outcomes that it had so far."""
+        self._live.discard(ticket)
+        self._waiting = deque(item for item in self._waiting if item[0] != ticket)
+        mine = {id(r): r for r, _ in self._pending if r.index == ticket}
+        self._pending = deque(item for item in self._pending if item[0].index != ticket)
+        had = [outcome for r in mine.values() for _, outcome in r.asked]
+        return had + [got for r in mine.values() for got in r.got if got is not None]
+
+    def step(self) -> tuple[list[tuple[int, Result]], int]:
+        """Ask one batch of views; what finished by it, by ticket, and how many views were asked.
+
+        Raises:
+            ValueError: ``answer`` returned another number of outcomes, or the strategy's ranking is
+                not an order of exactly the task's documents.
+        """
+        while self._waiting and len(self._pending) < self.batch_size and not self._failed:
+            ticket, task = self._waiting.popleft()
+            self._advance(_Running(ticket, task, self.strategy.plan(task)))
+        room = 0 if self._failed else min(self.batch_size, len(self._pending))
+        batch = [self._pending[i] for i in range(room)]
+        self.asking = tuple(dict.fromkeys(running.index for running, _ in batch))
+        if batch:
+            outcomes = self.answer([running.views[i] for running, i in batch])
+            if len(outcomes) != len(batch):
+                raise ValueError(f"{len(outcomes)} outcomes for {len(batch)} views")
+            for _ in batch:
+                self._pending.popleft()
+            for (running, i), outcome in zip(batch, outcomes, strict=True):
+                running.got[i] = outcome
+                running.missing -= 1
+                if not running.missing:
+                    self._advance(running)
+        if self._failed:
+            ticket, error = self._failed.popleft()
+            self.asking = (ticket,)
+            raise error
+        finished = [item for item in self._finished.items() if item[0] in self._live]
+        self._finished = {}
+        self._live.difference_update(ticket for ticket, _ in finished)
+        return finished, len(batch)
+
+    def _advance(self, running: _Running) -> None:
+        """A task whose strategy raises must not take the others of its batch with it."""
+        try:
+            _advance(running, self._pending, self._finished)
+        except Exception as error:  # raised by the step, once the others have their answers
+            self._failed.append((running.index, error))
 
 
 def run(
@@ -84,40 +174,26 @@ def run(
     Args:
         tasks: what to rank.
         strategy: which views are asked.
-        answer: returns one outcome for each view, in order; failures are outcomes, not exceptions.
+        answer: as for ``Driver``.
         batch_size: most views in one call of ``answer``.
         progress: called after each batch with (views answered, views expected by ``count``); the
             two are equal in the last call.
 
     Raises:
-        ValueError: ``answer`` returned another number of outcomes, or the strategy's ranking is
-            not an order of exactly the task's documents.
+        ValueError: as ``Driver.step``.
     """
     expected = count(tasks, strategy).calls if progress else 0
-    waiting = deque(enumerate(tasks))
-    pending: deque[tuple[_Running, int]] = deque()
+    driver = Driver(strategy, answer, batch_size=batch_size)
+    tickets = [driver.add(task) for task in tasks]
     results: dict[int, Result] = {}
     done = 0
-    while waiting or pending:
-        while waiting and len(pending) < batch_size:
-            index, task = waiting.popleft()
-            _advance(_Running(index, task, strategy.plan(task)), pending, results)
-        batch = [pending.popleft() for _ in range(min(batch_size, len(pending)))]
-        if not batch:
-            continue
-        outcomes = answer([running.views[i] for running, i in batch])
-        if len(outcomes) != len(batch):
-            raise ValueError(f"{len(outcomes)} outcomes for {len(batch)} views")
-        for (running, i), outcome in zip(batch, outcomes, strict=True):
-            running.got[i] = outcome
-            running.missing -= 1
-            if not running.missing:
-                _advance(running, pending, results)
-        done += len(batch)
-        if progress:
-            over = not waiting and not pending
-            progress(done, done if over else max(done, expected))
-    return [results[i] for i in range(len(tasks))]
+    while driver.waiting:
+        finished, asked = driver.step()
+        results.update(finished)
+        done += asked
+        if progress and asked:
+            progress(done, max(done, expected) if driver.waiting else done)
+    return [results[ticket] for ticket in tickets]
 
 
 def _advance(

@@ -22,7 +22,8 @@ FLOORS = [
     {"formats", "data", "specs"},
     {"rewards", "strategies"},
     {"losses", "models", "generation"},
-    {"teachers", "training", "hub", "bench", "rerank", "report", "serve", "recipe"},
+    {"teachers", "training", "hub", "bench", "report", "recipe"}
+    | {"ranker", "rerank", "sessions", "batcher", "serve"},
     {"cli", "__main__", "__init__"},
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

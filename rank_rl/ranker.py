@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict
 
 from rank_rl import formats, strategies
 from rank_rl.data.first_stage import reorder
@@ -25,6 +25,7 @@ from rank_rl.generation.readout import readout_for
 from rank_rl.generation.reasoning import check_reasoning
 from rank_rl.generation.repeats import MOST, Repeats
 from rank_rl.generation.results import Progress, RankResult, TaskResult, listed
+from rank_rl.generation.ruled import Rules
 from rank_rl.models import loading
 from rank_rl.records import Candidate, Query, RankingTask
 from rank_rl.sessions import Counters, Session, with_notes
@@ -33,14 +34,19 @@ from rank_rl.strategies import Strategy, drive
 from rank_rl.strategies.fit import check_fit
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack  # in typing from Python 3.11 on
+
     from rank_rl.batcher import Batcher
 
 
 class Reading(TypedDict, total=False):
-    """How answers are read: ``readout`` and ``reasoning``, as ``eval`` of a recipe has them."""
+    """How answers are written and read: ``readout`` and ``reasoning``, as ``eval`` of a recipe has
+    them, ``constrained`` and ``thinking_budget``, see ``generation.ruled``."""
 
     readout: str
     reasoning: str
+    constrained: bool
+    thinking_budget: int | None
 
 
 class Asking(TypedDict, total=False):
@@ -71,6 +77,9 @@ class TaskRanker:
             score otherwise.
         reasoning: ``skip`` lets a format of mode reason answer at once; label slots then write no
             explanations. ``write`` otherwise.
+        constrained: answers say nothing but what the format's grammar allows.
+        thinking_budget: most tokens of reasoning; then its tag is closed, and the answer follows
+            under the grammar. None sets no limit but ``max_new_tokens``.
 
     Raises:
         RecipeError: the format cannot be read out that way, or has no reasoning to skip.
@@ -106,7 +115,8 @@ class TaskRanker:
         if asker is None:
             if loaded is None or self.generator is None:
                 raise TypeError("a model (loaded), or what answers in its place (asker)")
-            asker = make_asker(loaded, fmt, self.generator, self.readout, self.reasoning)
+            how = (self.readout, self.reasoning, rules_of(reading))
+            asker = make_asker(loaded, fmt, self.generator, *how)
         self.asker = asker
         self.counters = Counters()
         self.repeats = Repeats(asker, most=MOST)
@@ -328,6 +338,12 @@ class Ranker(TaskRanker):
         The order in which texts happen to be listed would mislead such a model.
         """
         return base.reads_first_stage(self.fmt) and all(c.score is None for c in candidates)
+
+
+def rules_of(reading: Reading) -> Rules:
+    """What answers keep to."""
+    budget = reading.get("thinking_budget")
+    return Rules(constrained=bool(reading.get("constrained", False)), thinking_budget=budget)
 
 
 def _depth(task: RankingTask, top_k: int | None, explain: bool | int) -> int:

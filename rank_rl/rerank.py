@@ -6,18 +6,26 @@ checkpoint was saved with.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rank_rl import formats
+from rank_rl.errors import RecipeError
+from rank_rl.formats.base import Format
 from rank_rl.formats.budget import TokenCounter
 from rank_rl.generation.results import Note, RankResult, TaskResult, about, listed
-from rank_rl.hub.contract import PromptContract
+from rank_rl.hub.contract import FILE, PromptContract
 from rank_rl.models.scorers.loading import load_for
 from rank_rl.models.sources import locate
-from rank_rl.ranker import Ranker, Reading
+from rank_rl.ranker import Ranker, Reading, rules_of
 from rank_rl.specs import FormatSpec, ModelSpec, StrategySpec
+
+log = logging.getLogger(__name__)
+EngineName = Literal["local", "engine"]
+MAX_NEW_TOKENS = 256  # of a model without a contract
 
 __all__ = ["Note", "RankResult", "Ranker", "Reading", "Reranker", "TaskResult", "about", "listed"]
 
@@ -38,42 +46,39 @@ class Reranker(Ranker):
         name: str | Path,
         *,
         revision: str | None = None,
-        device: str = "auto",
+        engine: EngineName = "local",
         format: FormatSpec | Mapping[str, Any] | None = None,
         strategy: StrategySpec | Mapping[str, Any] | None = None,
         **overrides: Any,
     ) -> Reranker:
         """Load a checkpoint folder or a Hub id with the prompt contract saved in it.
 
+        Loading without a contract, or against what it says, is possible and logged as a warning.
+
         Args:
             name: folder, Hub id, or ``pip:<package>``.
             revision: Hub revision.
-            device: a torch device or auto.
+            engine: ``local`` (transformers), or ``engine`` (vLLM).
             format: another format than the contract's, or the format of a model without one.
             strategy: another strategy.
-            overrides: ``max_new_tokens``, ``generator``, ``readout`` (``auto`` keeps the
-                contract's), ``reasoning`` (absent keeps the contract's).
+            overrides: ``device`` (a torch device or auto), ``max_new_tokens``, ``readout``
+                (``auto`` keeps the contract's), ``reasoning`` (absent keeps the contract's),
+                ``constrained`` and ``thinking_budget`` (see ``Ranker``), ``batch_size`` (most views
+                at once), ``cache`` (answers kept between calls, see ``remember``), and with engine
+                local ``generator``; with engine engine the names of ``EngineSettings``.
 
         Raises:
             ModelError: the model, or its contract where none is given, is missing or wrong.
             RecipeError: the format cannot be read out as asked for.
         """
         spec = ModelSpec(name=str(name), revision=revision)
-        asked, which = _specs(format, strategy)
-        if asked is not None:
-            fmt = formats.make(asked)
-            loaded = load_for(fmt, spec, device=device)
-            return cls(loaded=loaded, fmt=fmt, strategy=which, **overrides)
-        source = locate(spec.name, spec.revision)
-        contract = PromptContract.read(source.adapter or source.path)
-        fmt = formats.make(contract.format)
-        contract.check(fmt, where=str(name))
-        loaded = load_for(fmt, spec, device=device)
-        overrides = {"max_new_tokens": contract.max_new_tokens, **overrides}
-        if overrides.get("readout", "auto") == "auto":
-            overrides["readout"] = contract.readout
-        overrides.setdefault("reasoning", contract.reasoning)
-        return cls(loaded=loaded, fmt=fmt, strategy=which or contract.strategy, **overrides)
+        known, which = _specs(format, strategy)
+        how = settings_of(spec, known, which, overrides)
+        cache = how.other.pop("cache", 0)
+        made: Reranker = cls(**(_in_vllm(how, spec) if engine == "engine" else _here(how, spec)))
+        if cache:
+            made.remember(cache)
+        return made
 
     @classmethod
     def from_endpoint(
@@ -97,7 +102,8 @@ class Reranker(Ranker):
             settings: ``base_url``, ``concurrency``, ``retries`` and whatever else
                 ``EndpointSettings`` has; ``max_new_tokens``, ``temperature`` and ``top_p``;
                 ``readout``: decoded, or score where the server tells log-probabilities;
-                ``reasoning``: skip only with ``continue_prefill``.
+                ``reasoning``: skip only with ``continue_prefill``; ``constrained`` and
+                ``thinking_budget`` with vLLM's server.
 
         Raises:
             RecipeError: a setting is wrong, the key is missing, or the server cannot be asked so.
@@ -107,8 +113,9 @@ class Reranker(Ranker):
         spec, which = _specs(format, strategy)
         fmt = formats.make(spec)
         reading: Any = {k: settings.pop(k) for k in Reading.__annotations__ if k in settings}
+        how = {k: reading[k] for k in ("readout", "reasoning") if k in reading}
         generator = remote_generator(model, answers=answers, **settings)
-        asker = remote_asker(fmt, generator, tokens=tokens, **reading)
+        asker = remote_asker(fmt, generator, tokens=tokens, rules=rules_of(reading), **how)
         return cls(fmt=fmt, strategy=which, generator=asker.generator, asker=asker, **reading)
 
     @classmethod
@@ -140,6 +147,88 @@ class Reranker(Ranker):
         asker = library.CrossEncoderAsker(model)
         alone = StrategySpec(name="by_score", params={"size": 1})
         return cls(fmt=asker.fmt, strategy=alone, asker=asker)
+
+
+@dataclass(slots=True)
+class Settings:
+    """How a checkpoint is asked: its contract, and what was asked for instead."""
+
+    fmt: Format
+    strategy: StrategySpec | None
+    reading: Reading
+    other: dict[str, Any]
+
+
+def settings_of(
+    spec: ModelSpec,
+    format: FormatSpec | None,
+    strategy: StrategySpec | None,
+    overrides: Mapping[str, Any],
+) -> Settings:
+    """Read the contract where there is one, and log what differs from it.
+
+    Raises:
+        ModelError: the model, or its contract where no format is given, is missing or wrong.
+    """
+    source = locate(spec.name, spec.revision)
+    folder = source.adapter or source.path
+    other = dict(overrides)
+    reading: Any = {k: other.pop(k) for k in Reading.__annotations__ if k in other}
+    if format is not None and not (folder / FILE).is_file():
+        log.warning("%s has no prompt contract: asked as told", spec.name)
+        return Settings(formats.make(format), strategy, reading, other)
+    contract = PromptContract.read(folder)
+    if format is not None and format != contract.format:
+        log.warning("%s was trained with another format: its contract is not used", spec.name)
+        return Settings(formats.make(format), strategy, reading, other)
+    fmt = formats.make(contract.format)
+    contract.check(fmt, where=spec.name)
+    for name in ("readout", "reasoning"):
+        own = getattr(contract, name)
+        if reading.get(name, "auto") == "auto":
+            reading[name] = own
+        elif reading[name] != own:
+            log.warning("%s: %s is %s, its contract says %s", spec.name, name, reading[name], own)
+    if strategy is not None and strategy != contract.strategy:
+        log.warning(
+            "%s: strategy is %s, its contract says %s",
+            *(spec.name, strategy.name, contract.strategy.name),
+        )
+    other.setdefault("max_new_tokens", contract.max_new_tokens)
+    return Settings(fmt, strategy or contract.strategy, reading, other)
+
+
+def _here(how: Settings, spec: ModelSpec) -> dict[str, Any]:
+    """The arguments of a ranker whose model is loaded by transformers."""
+    from rank_rl.generation.local import LocalGenerator
+
+    loaded = load_for(how.fmt, spec, device=how.other.pop("device", "auto"))
+    size = how.other.pop("batch_size", None)
+    if size is not None and formats.kind(how.fmt) != "scorer":
+        length = how.other.get("max_new_tokens", MAX_NEW_TOKENS)
+        how.other["generator"] = LocalGenerator(loaded, max_new_tokens=length, batch_size=size)
+    fixed = {"loaded": loaded, "fmt": how.fmt, "strategy": how.strategy}
+    return {**fixed, **how.reading, **how.other}
+
+
+def _in_vllm(how: Settings, spec: ModelSpec) -> dict[str, Any]:
+    """The arguments of a ranker whose model runs in vLLM."""
+    from rank_rl.generation.engine import open_engine
+    from rank_rl.generation.engine_asker import check_engine, engine_asker
+    from rank_rl.generation.engine_settings import engine_settings
+    from rank_rl.generation.engine_text import EngineGenerator
+
+    check_engine(how.fmt)
+    if how.other.pop("device", "auto") != "auto":
+        raise RecipeError("vLLM chooses its device", where="device", expected="auto")
+    length = how.other.pop("max_new_tokens", MAX_NEW_TOKENS)
+    reading = {k: how.reading[k] for k in ("readout", "reasoning") if k in how.reading}
+    generator = EngineGenerator(
+        open_engine(spec, engine_settings(how.other)), max_new_tokens=length
+    )
+    asker = engine_asker(how.fmt, generator, rules=rules_of(how.reading), **reading)
+    fixed = {"fmt": how.fmt, "strategy": how.strategy, "asker": asker, "generator": generator}
+    return {**fixed, **how.reading}
 
 
 def _specs(format: Any, strategy: Any) -> tuple[Any, Any]:

@@ -40,7 +40,7 @@ class Counters:
     statuses: Counter[str] = field(default_factory=Counter)
 
     def add(self, result: TaskResult) -> None:
-        """Count one result."""
+        """Count one result; ``repeated`` is the session's to count."""
         self.queries += 1
         self.views += result.calls
         self.prompt_tokens += result.prompt_tokens
@@ -130,7 +130,10 @@ class Session:
         return ticket, task_result(result, asked), asked
 
     def _answer(self, views: list[View]) -> list[Outcome]:
-        answers = self.ranker.repeats.ask(views)
+        repeats = self.ranker.repeats
+        before = repeats.repeated
+        answers = repeats.ask(views)
+        self.ranker.counters.repeated += repeats.repeated - before
         # The driver hands the same outcome objects back, so their identity finds the rest.
         self._asked.update((id(a.outcome), a) for a in answers)
         return [a.outcome for a in answers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,22 @@ SENTENCES = (
     "[1] yes [2] no [3] yes [4] no. Is the document relevant? yes. Is it relevant? no.",
     "<think>The first document says who, the second says where.</think><answer>[2] > [1]</answer>",
 )
+
+
+LAST: list[Path] = []  # the file of the test before
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Take what outlives a file of tests out of the collector's sight.
+
+    Trainer collects garbage in every run, which takes longer than a step of a tiny model when all
+    tests and libraries are looked at each time.
+    """
+    if LAST != [item.path]:
+        LAST[:] = [item.path]
+        gc.collect()
+        gc.freeze()
 
 
 def tiny_tokenizer() -> Any:
@@ -80,4 +97,7 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    del model
+    gc.collect()
+    gc.freeze()  # torch and transformers
     return folder

@@ -10,6 +10,7 @@ import typer
 import rank_rl
 from rank_rl.cli import (
     arms,
+    attack,
     check,
     leaks,
     lint,
@@ -19,6 +20,7 @@ from rank_rl.cli import (
     report,
     rerank,
     run,
+    serve,
     stages,
     teach,
 )
@@ -41,6 +43,8 @@ app.command("teach", help=teach.HELP)(teach.teach)
 for _stage in stages.STAGES:
     app.command(_stage, help=stages.STAGES[_stage])(stages.command(_stage))
 app.command("rerank")(rerank.rerank)
+app.command("serve")(serve.serve)
+app.command("attack")(attack.attack)
 app.command("merge")(merge.merge)
 app.command("publish")(publish.publish)
 app.command("run")(run.run)

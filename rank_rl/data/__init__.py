@@ -11,6 +11,7 @@ from typing import Any
 
 from rank_rl import registry
 from rank_rl.data import splits
+from rank_rl.data.injections import attacked
 from rank_rl.data.leaks import sift
 from rank_rl.data.provenance import describe_split
 from rank_rl.data.sources import SourceData
@@ -74,6 +75,9 @@ def load(spec: DataSpec, *, seed: int) -> Collection:
     division = splits.divide(data.splits, spec, seed=seed)
     sifted = sift(spec, division, data.name)
     train, teacher, facts = scored(spec, sifted.train)
+    if spec.attacks is not None:
+        train, made = attacked(train, spec.attacks, seed=seed)
+        facts = {**facts, "attacks": made}
     parts = {
         "train": train,
         "validation": sifted.validation,

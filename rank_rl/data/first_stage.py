@@ -43,8 +43,10 @@ class BM25:
         self._position = {docid: i for i, docid in enumerate(self.docids)}
         self._stemmer = Stemmer.Stemmer("english")
         self._index = bm25s.BM25(method="lucene", k1=k1, b=b)
-        texts = [documents[d].content for d in self.docids]
-        self._index.index(self._tokens(texts), show_progress=False)
+        words = self._tokens([documents[d].content for d in self.docids])
+        self._empty = not any(words)  # bm25s cannot index documents without any word
+        if not self._empty:
+            self._index.index(words, show_progress=False)
 
     def rank(self, query: str, docids: Sequence[str]) -> Scored:
         """Order ``docids`` by their score for ``query``, with statistics of the whole corpus."""
@@ -64,7 +66,8 @@ class BM25:
         return tuple((self.docids[i], scores[i]) for i in itertools.islice(kept, depth))
 
     def _scores(self, query: str) -> list[float]:
-        known = [t for t in self._tokens([query])[0] if t in self._index.vocab_dict]
+        vocabulary = {} if self._empty else self._index.vocab_dict
+        known = [t for t in self._tokens([query])[0] if t in vocabulary]
         if not known:
             return [0.0] * len(self.docids)
         return [float(s) for s in self._index.get_scores(known)]

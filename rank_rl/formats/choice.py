@@ -14,6 +14,7 @@ import re
 from typing import Literal
 
 from rank_rl.formats import base, wording
+from rank_rl.formats.grammar import Fields, one_of
 from rank_rl.formats.labels import ascii_form, id_pattern
 from rank_rl.formats.only import only_label
 from rank_rl.formats.permutation import best_first
@@ -112,6 +113,10 @@ class ChoiceFormat:
         """
         docid = best_first(self, view, grades)[-1 if self.worst else 0]
         return base.with_reasoning(self.mode, reasoning, f"[{view.label(docid)}]")
+
+    def grammar(self, view: View) -> Fields:
+        """One of the labels, see ``formats.grammar``."""
+        return one_of(self.label_texts(view))
 
     def label_texts(self, view: View) -> tuple[str, ...]:
         """The labels shown, in brackets."""

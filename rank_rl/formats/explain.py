@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from rank_rl.errors import RecipeError
 from rank_rl.formats import base, wording
+from rank_rl.formats.grammar import Listing
 from rank_rl.formats.permutation import best_first, listing, read_order
 from rank_rl.formats.sections import (
     COMPARISON,
@@ -152,6 +153,10 @@ class ExplainFormat:
         composed = compose(view, said[EXPLICIT], said[COMPARISON], order)
         text = f"{free}\n{composed}" if free else composed
         return base.with_reasoning(self.mode, text, listing([view.label(d) for d in order]))
+
+    def grammar(self, view: View) -> Listing:
+        """The order of the answer, see ``formats.grammar``; its reasoning is free."""
+        return Listing(labels=view.labels, count=len(view.labels))
 
     def label_texts(self, view: View) -> tuple[str, ...]:
         """The labels shown, in brackets."""

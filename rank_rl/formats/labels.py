@@ -27,6 +27,8 @@ _TAG = re.compile(
     rf"[<＜](\s*/?\s*(?:{_TAG_NAMES})(?:\s[^<>＜＞]{{0,40}})?\s*/?\s*)[>＞]", re.IGNORECASE
 )
 _SYS = re.compile(r"<<\s*(/?SYS)\s*>>")
+# What switches the reasoning of some models (Qwen3, SmolLM3), standing alone.
+_SWITCH = re.compile(r"(?<!\S)/((?:no_?)?think)(?!\S)", re.IGNORECASE)
 _SUSPECT = re.compile(r"[<\[＜［【〔]")
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\u200b\u202a-\u202e\u2060\ufeff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -78,19 +80,21 @@ def _ascii_character(match: re.Match[str]) -> str:
 def neutralise(text: str, special_tokens: Sequence[str] = ()) -> str:
     """Make a text unable to imitate labels, tags and control tokens; twice changes no more.
 
-    ``[3]`` becomes ``(3)``, ``</answer>`` ``(/answer)``, ``<|im_end|>`` ``(im_end)``. White space
-    is folded to single spaces, invisible characters are removed.
+    ``[3]`` becomes ``(3)``, ``</answer>`` ``(/answer)``, ``<|im_end|>`` ``(im_end)``, ``/no_think``
+    ``(no_think)``. White space is folded to single spaces, so that nothing can begin a line, and
+    invisible characters are removed.
 
     Args:
         text: what a document, title, query or instruction says.
-        special_tokens: exact strings that the tokenizer at hand treats as control tokens.
+        special_tokens: exact strings that the tokenizer at hand treats as control tokens, or that
+            its chat template writes around a turn ("USER:").
     """
     # Joining pieces can make a new look-alike ("<<s>s>"), hence again until nothing changes.
     for _ in range(8):
-        softened = _soften(text, special_tokens)
-        if softened == text:
+        softer = _soften(text, special_tokens)
+        if softer == text:
             break
-        text = softened
+        text = softer
     return text
 
 
@@ -103,14 +107,18 @@ def _soften(text: str, special_tokens: Sequence[str]) -> str:
         text = _SYS.sub(r"(\1)", text)
         text = _CONTROL_WORD.sub(r"(\1)", text)
         text = _BRACKETED.sub(r"(\1)", text)
+    if "/" in text:
+        text = _SWITCH.sub(r"(\1)", text)
     for token in special_tokens:
         if token.strip() and token in text:
-            text = text.replace(token, _harmless(token))
+            text = text.replace(token, softened(token))
     return text
 
 
-def _harmless(token: str) -> str:
-    """A control token with its brackets softened, or split by a space where it has none."""
+def softened(token: str) -> str:
+    """A control token with its brackets softened, without its colon, or split by a space."""
+    if token.endswith(":"):  # a turn that a template writes as plain text
+        return token.strip("#: ") or " "
     softer = token.translate(_SOFTER)
     if softer != token:
         return softer

@@ -14,6 +14,7 @@ import re
 
 from rank_rl.errors import RecipeError
 from rank_rl.formats import base, wording
+from rank_rl.formats.grammar import Fields, one_of
 from rank_rl.formats.labels import ascii_form, id_pattern
 from rank_rl.formats.only import AROUND, only_label
 from rank_rl.formats.permutation import best_first
@@ -116,6 +117,10 @@ class PairFormat:
         best = best_first(self, view, grades)[0]
         choice = _tie(view) if level and self.params.ties else f"[{view.label(best)}]"
         return base.with_reasoning(self.mode, reasoning, choice)
+
+    def grammar(self, view: View) -> Fields:
+        """One of the labels, see ``formats.grammar``."""
+        return one_of(self.label_texts(view))
 
     def label_texts(self, view: View) -> tuple[str, ...]:
         """Both labels in brackets, and the tie where it is allowed."""

@@ -16,6 +16,7 @@ from itertools import groupby
 from pydantic import Field
 
 from rank_rl.formats import base, wording
+from rank_rl.formats.grammar import Listing
 from rank_rl.formats.lists import LabelSpan, list_spans, read_list, tied_tiers, untied
 from rank_rl.records import Answer, Grades, Mode, Order, Outcome, Prompt, Scores, View
 from rank_rl.specs import FormatSpec, Spec
@@ -134,6 +135,10 @@ class PermutationFormat:
             tiers = [[docid] for docid in best]
         listed = " > ".join(" = ".join(f"[{view.label(d)}]" for d in tier) for tier in tiers)
         return base.with_reasoning(self.mode, reasoning, listed)
+
+    def grammar(self, view: View) -> Listing:
+        """Each label at most once, see ``formats.grammar``; no ties."""
+        return Listing(labels=view.labels, count=self._listed(view))
 
     def label_texts(self, view: View) -> tuple[str, ...]:
         """The labels shown, in brackets."""

@@ -20,6 +20,7 @@ from pydantic import Field, field_validator
 from rank_rl.errors import RecipeError
 from rank_rl.formats import base, wording
 from rank_rl.formats.grades import Found, Numbers, Scale, Words
+from rank_rl.formats.grammar import Fields, one_of
 from rank_rl.formats.labels import ascii_form
 from rank_rl.formats.notes import read_note, with_note
 from rank_rl.formats.tags import Tagged, harmless
@@ -154,6 +155,10 @@ class PointwiseFormat:
             return with_note(label, harmless(reasoning))
         before = self.prefill if self.mode == "answer" else ""
         return before + base.with_reasoning(self.mode, reasoning, label)
+
+    def grammar(self, view: View) -> Fields:
+        """One of the labels, see ``formats.grammar``."""
+        return one_of(self.label_texts(view))
 
     def label_texts(self, view: View) -> tuple[str, ...]:
         """``0`` … ``max``, or the labels, worst first."""

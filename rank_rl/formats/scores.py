@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from rank_rl.formats import base, wording
+from rank_rl.formats.grammar import Fields
 from rank_rl.formats.objects import read_scores, spans
 from rank_rl.records import Grades, Mode, Outcome, Prompt, Scores, View
 from rank_rl.specs import FormatSpec, Spec
@@ -105,6 +106,12 @@ class ScoresFormat:
         pairs = zip(self._keys(view).values(), scores, strict=True)
         listed = ", ".join(f'"{key}": {score}' for key, score in pairs)
         return f"{{{listed}}}"
+
+    def grammar(self, view: View) -> Fields:
+        """A score for each document, see ``formats.grammar``."""
+        keys = [f'"{key}": ' for key in self._keys(view).values()]
+        texts = (f"{{{keys[0]}", *(f", {key}" for key in keys[1:]), "}")
+        return Fields(texts=texts, choices=self.label_texts(view))
 
     def label_texts(self, view: View) -> tuple[str, ...]:
         """``0`` … ``max``, the same for every document."""

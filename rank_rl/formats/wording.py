@@ -7,6 +7,7 @@ text is special. Values are put in once and never looked into, so a document tha
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from rank_rl.registry import nearest
 Rules: TypeAlias = Mapping[str, tuple[str, str]]
 
 OPTIONAL = ("no_instruction",)  # keys that any wording may leave out
+MOST_BYTES = 1 << 20  # of a file of wordings
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 _FOLDER = Path(__file__).with_suffix("")
 
@@ -52,7 +54,7 @@ def load(fmt: str, wording: str, rules: Rules, *, unused: Collection[str] = ()) 
     if ".yaml" in wording or ".yml" in wording:
         file, _, name = wording.rpartition(":") if ":" in wording else (wording, "", "default")
         path = Path(file)
-    wordings = _read(path)
+    wordings = _built_in(path) if path.parent == _FOLDER else _read(path)
     if name not in wordings:
         raise RecipeError(
             f"unknown wording {name!r}",
@@ -74,14 +76,22 @@ def load(fmt: str, wording: str, rules: Rules, *, unused: Collection[str] = ()) 
     return Wording(version=f"{source}/{name}@{version}", texts=checked)
 
 
+@functools.cache
+def _built_in(path: Path) -> Mapping[str, Any]:
+    """A file of this package, read once: a format is made for every model, stage and system."""
+    return _read(path)
+
+
 def _read(path: Path) -> Mapping[str, Any]:
     import yaml
 
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"more than {MOST_BYTES} bytes")
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise RecipeError(
-            f"cannot be read: {error}", where=str(path), expected="a YAML file of wordings"
+            f"cannot be read: {error}", where=str(path)[:200], expected="a YAML file of wordings"
         ) from error
     if not isinstance(content, Mapping):
         raise RecipeError("holds no wordings", where=str(path), expected="name: {key: text}")

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rank_rl.errors import RecipeError
 from rank_rl.formats import kind
 from rank_rl.formats.base import Format, chat
 from rank_rl.formats.budget import CutReport, TokenCounter, fit
@@ -22,6 +23,7 @@ from rank_rl.generation.choosing import LabelReading, Question, ask_labels, labe
 from rank_rl.generation.guided import fill
 from rank_rl.generation.readout import BY_PROBABILITY, check_texts, read_slots, with_expected
 from rank_rl.generation.reasoning import begun, generate_labels, label_first, label_lead
+from rank_rl.generation.ruled import NO_RULES, Rules, written
 from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import Completion, Exchange, Outcome, Prompt, Scores, View
 from rank_rl.specs import Readout, Reasoning
@@ -96,6 +98,7 @@ class TextAsker:
         guided: that model also writes the answers, of which it is given all but the scores.
         reasoning: ``skip`` lets an answer begin behind an empty reasoning, or end behind its label
             where the format puts that first.
+        rules: what answers keep to, see ``ruled.Rules``; the generator must be able to.
     """
 
     def __init__(
@@ -107,9 +110,11 @@ class TextAsker:
         scored_by: Loaded | None = None,
         guided: bool = False,
         reasoning: Reasoning = "write",
+        rules: Rules = NO_RULES,
     ) -> None:
         self.fmt, self.generator, self.tokens = fmt, generator, tokens
         self.scored_by, self.guided, self.reasoning = scored_by, guided, reasoning
+        self.rules = rules.check(fmt, reasoning=reasoning)
         self.cuts = CutReport()
 
     @property
@@ -134,7 +139,7 @@ class TextAsker:
         elif self.reasoning == "skip" and label_first(self.fmt):
             completions = generate_labels(self.generator, prompts, fitted, self.fmt, self.tokens)
         else:
-            completions = self.generator.generate(prompts)
+            completions = written(self.generator, self.fmt, fitted, prompts, self.rules)
         return [
             self._asked(view, prompt, completion)
             for view, prompt, completion in zip(fitted, prompts, completions, strict=True)
@@ -166,13 +171,25 @@ def read(fmt: Format, view: View, prompt: Prompt, completion: Completion) -> Out
 
 
 def make_asker(
-    loaded: Loaded, fmt: Format, generator: Generator, readout: Readout, reasoning: Reasoning
+    loaded: Loaded,
+    fmt: Format,
+    generator: Generator,
+    readout: Readout,
+    reasoning: Reasoning,
+    rules: Rules = NO_RULES,
 ) -> ScorerAsker | SlotAsker | LabelAsker | TextAsker:
     """What answers views of a format, by its kind and the way in which it is read out.
 
     Raises:
         ModelError: the model's tokens or attention do not allow label slots.
+        RecipeError: rules for answers that are not written freely.
     """
+    if rules and (kind(fmt) != "text" or readout in ("score", "guided")):
+        raise RecipeError(
+            f"nothing is written freely with format {fmt.spec.name!r} and readout {readout}",
+            where="constrained" if rules.constrained else "thinking_budget",
+            expected="a text format with readout decoded or expected",
+        )
     if kind(fmt) == "scorer":
         return ScorerAsker(fmt, loaded)
     if kind(fmt) == "slots":
@@ -188,6 +205,7 @@ def make_asker(
         scored_by=loaded if readout in BY_PROBABILITY else None,
         guided=readout == "guided",
         reasoning=reasoning,
+        rules=rules,
     )
 
 

@@ -1,100 +1,23 @@
-"""vLLM in this process: text and log-probabilities of next tokens for many prompts at once.
+"""vLLM in this process: a model that runs, and what it says of the next tokens of many prompts.
 
 Contract: prompts are token ids as ``ChatTokens`` makes them, so that a control token spelled in a
-text stays text; answers, their ends and their counts are those of ``LocalGenerator``; a prompt that
-leaves no room to answer gets ``finish="error"``. Every read of a next token is a request of its
-own: what prompts share is computed once, as vLLM caches prefixes (Kwon et al., 2023). What is asked
-of it is ``engine_labels``'s and ``engine_asker``'s.
+text stays text. Every read of a next token is a request of its own: what prompts share is computed
+once, as vLLM caches prefixes (Kwon et al., 2023). Writing text is ``engine_text``'s, what is asked
+``engine_labels``'s and ``engine_asker``'s.
 """
 
 from __future__ import annotations
 
-import copy
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
-
-from pydantic import Field, ValidationError, field_validator
+from dataclasses import dataclass, field
+from typing import Any
 
 from rank_rl.errors import ModelError, RecipeError
-from rank_rl.generation import Progress
-from rank_rl.generation.engine_read import Peek, finished, peeked, pieces
-from rank_rl.generation.local import STOP
+from rank_rl.generation.engine_read import Peek, peeked, pieces
+from rank_rl.generation.engine_settings import EngineSettings, engine_settings
 from rank_rl.models.tokens import ChatTokens
-from rank_rl.records import Completion, Prompt
-from rank_rl.registry import nearest, need
-from rank_rl.seeds import derive
-from rank_rl.specs import ModelSpec, Spec
-
-# Set by rank_rl, or another engine's business.
-OURS = ("model", "tokenizer", "revision", "tokenizer_revision", "logprobs_mode", "runner")
-
-
-class EngineSettings(Spec):
-    """How vLLM is started; what is null is vLLM's own choice.
-
-    ``dtype`` auto is what engine local takes: bfloat16 on an accelerator, float32 on a CPU.
-    ``max_model_len``: most tokens of a prompt with its answer (the model's window when null).
-    ``batch_size``: most views that are handed over at once; vLLM runs ``max_num_seqs`` of their
-    requests together. ``extra``: further arguments of ``vllm.LLM``, as they are.
-    """
-
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    max_model_len: int | None = Field(default=None, ge=2)
-    tensor_parallel_size: int = Field(default=1, ge=1)
-    gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
-    max_num_seqs: int | None = Field(default=None, ge=1)
-    enable_prefix_caching: bool = True
-    quantization: str | None = None
-    seed: int = Field(default=0, ge=0)
-    batch_size: int = Field(default=256, ge=1)
-    extra: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("extra")
-    @classmethod
-    def _not_ours(cls, extra: dict[str, Any]) -> dict[str, Any]:
-        own = [name for name in extra if name in cls.model_fields]
-        if own:
-            raise ValueError(f"{own[0]} is a setting of its own: leave it out of extra")
-        if ours := [name for name in extra if name in OURS]:
-            raise ValueError(f"extra must not hold {ours[0]}, which is set elsewhere")
-        return extra
-
-    def arguments(self, *, on_cpu: bool) -> dict[str, Any]:
-        """Keyword arguments of ``vllm.LLM`` but for model and tokenizer."""
-        auto = "float32" if on_cpu else "bfloat16"
-        given = self.model_dump(exclude={"batch_size", "extra"})
-        given["dtype"] = auto if self.dtype == "auto" else self.dtype
-        known = {name: value for name, value in given.items() if value is not None}
-        return {**known, "logprobs_mode": "raw_logprobs", **self.extra}
-
-
-def engine_settings(given: EngineSettings | Mapping[str, Any] | None) -> EngineSettings:
-    """Settings as a user names them.
-
-    Raises:
-        RecipeError: an unknown name, a wrong type or a value out of range.
-    """
-    if isinstance(given, EngineSettings):
-        return given
-    try:
-        return EngineSettings(**(given or {}))
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            known = sorted(EngineSettings.model_fields)
-            raise RecipeError(
-                f"unknown setting {key!r}",
-                where="engine",
-                expected=", ".join(known),
-                remedy=nearest(key, known) or "what else vllm.LLM takes belongs into extra",
-            ) from error
-        text = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        raise RecipeError(f"value {first['input']!r}", where=f"engine {key}", expected=text) from (
-            error
-        )
+from rank_rl.registry import need
+from rank_rl.specs import ModelSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,14 +33,14 @@ class Engine:
         settings: how it was started.
     """
 
-    llm: Any
-    tokenizer: Any
+    llm: Any = field(repr=False)
+    tokenizer: Any = field(repr=False)
     name: str
     revision: str
     ends: tuple[int, ...]
     window: int
     settings: EngineSettings
-    tokens: ChatTokens = field(init=False)
+    tokens: ChatTokens = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tokens", ChatTokens(self.tokenizer))
@@ -127,11 +50,19 @@ class Engine:
 
         Raises:
             ModelError: vLLM failed.
+            RecipeError: it is too old.
         """
         vllm = need("vllm", "vllm")
         prompts = [{"prompt_token_ids": list(row)} for row in rows]
         try:
             drawn = [vllm.SamplingParams(**one) for one in params]
+        except TypeError as error:
+            raise RecipeError(
+                f"this vLLM cannot be asked so: {_first_line(error)}",
+                where="engine",
+                expected="vLLM 0.28 or newer",
+            ) from error
+        try:
             return list(self.llm.generate(prompts, drawn, use_tqdm=False))
         except Exception as error:  # whatever the engine's process died of
             raise ModelError(
@@ -165,100 +96,6 @@ class Engine:
                 where=f"model {self.name!r}",
                 remedy="raise max_model_len, or lower prompt_tokens of the format",
             )
-
-
-class EngineGenerator:
-    """Greedy or sampled answers of an engine; implements ``Generator``.
-
-    Args:
-        engine: what writes.
-        max_new_tokens: most tokens of an answer.
-        temperature: 0 is greedy.
-        top_p: nucleus, in (0, 1]; 1 keeps every token.
-        seed: what sampling is derived from, together with the prompt.
-
-    ``stop`` holds the texts that end an answer; they stay in it.
-    """
-
-    def __init__(
-        self,
-        engine: Engine,
-        *,
-        max_new_tokens: int = 256,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int = 0,
-    ) -> None:
-        self.engine = engine
-        self.tokens = engine.tokens
-        self.max_new_tokens = max_new_tokens
-        self.temperature, self.top_p, self.seed = temperature, top_p, seed
-        self.batch_size = engine.settings.batch_size
-        self.stop = STOP
-
-    @property
-    def deterministic(self) -> bool:
-        """Whether a prompt always gets the same answer."""
-        return self.temperature == 0
-
-    def shortened(self, max_new_tokens: int) -> EngineGenerator:
-        """The same generator with shorter answers."""
-        return self.drawing(max_new_tokens=min(max_new_tokens, self.max_new_tokens))
-
-    def drawing(
-        self, *, max_new_tokens: int | None = None, stop: tuple[str, ...] | None = None
-    ) -> EngineGenerator:
-        """The same generator with another length or other ends of an answer."""
-        other = copy.copy(self)
-        other.max_new_tokens = max_new_tokens or self.max_new_tokens
-        other.stop = self.stop if stop is None else stop
-        return other
-
-    def generate(
-        self, prompts: Sequence[Prompt], *, progress: Progress | None = None
-    ) -> list[Completion]:
-        """Answer prompts; ``seconds`` of a completion is its share of the whole."""
-        return self.generate_ids(self.tokens.encode_prompts(prompts), progress=progress)
-
-    def generate_ids(
-        self, rows: Sequence[Sequence[int]], *, progress: Progress | None = None
-    ) -> list[Completion]:
-        """Go on from token ids, one row a prompt.
-
-        Raises:
-            ModelError: vLLM failed.
-        """
-        started = time.perf_counter()
-        fitting = [i for i, row in enumerate(rows) if len(row) < self.engine.window]
-        params = [self._params(rows[i]) for i in fitting]
-        outputs = self.engine.run([rows[i] for i in fitting], params) if fitting else []
-        share = (time.perf_counter() - started) / max(1, len(fitting))
-        done = {
-            i: replace(self._completion(output.outputs[0]), seconds=share)
-            for i, output in zip(fitting, outputs, strict=True)
-        }
-        if progress is not None:
-            progress(len(rows))
-        none = Completion(text="", finish="error")
-        return [replace(done.get(i, none), prompt_tokens=len(row)) for i, row in enumerate(rows)]
-
-    def _params(self, row: Sequence[int]) -> dict[str, Any]:
-        """Every setting is given, so that none leaks in from the model's own configuration."""
-        drawn = self.temperature > 0
-        return {
-            "max_tokens": min(self.max_new_tokens, self.engine.window - len(row)),
-            "temperature": self.temperature,
-            "top_p": self.top_p if drawn else 1.0,
-            "seed": derive(self.seed, *row) if drawn else None,
-            "stop": list(self.stop) or None,
-            "stop_token_ids": list(self.engine.ends),
-            "include_stop_str_in_output": True,
-            "skip_special_tokens": True,
-        }
-
-    def _completion(self, output: Any) -> Completion:
-        read = finished(self.tokens, list(output.token_ids), self.engine.ends, self.stop)
-        return read if output.finish_reason != "stop" else replace(read, finish="stop")
 
 
 def open_engine(

@@ -16,8 +16,8 @@ from rank_rl.formats import kind
 from rank_rl.formats.base import Format
 from rank_rl.formats.budget import CutReport
 from rank_rl.generation.asking import Asked, LabelAsker, SlotAsker, TextAsker, fit_all
-from rank_rl.generation.engine import Engine, EngineGenerator
 from rank_rl.generation.engine_labels import EngineSlots, fill, read_labels, read_places
+from rank_rl.generation.engine_text import EngineGenerator
 from rank_rl.generation.readout import (
     BY_PROBABILITY,
     check_texts,
@@ -25,8 +25,11 @@ from rank_rl.generation.readout import (
     with_expected,
 )
 from rank_rl.generation.reasoning import begun, check_reasoning
+from rank_rl.generation.ruled import Rules
 from rank_rl.records import View
 from rank_rl.specs import Readout, Reasoning
+
+FREE = Rules()
 
 
 class EngineSlotAsker(SlotAsker):
@@ -70,6 +73,7 @@ class EngineTextAsker(TextAsker):
         generator: what writes.
         readout: ``decoded``, ``expected`` or ``guided``.
         reasoning: as for ``TextAsker``.
+        rules: what answers keep to.
     """
 
     generator: EngineGenerator
@@ -81,9 +85,11 @@ class EngineTextAsker(TextAsker):
         *,
         readout: Readout = "decoded",
         reasoning: Reasoning = "write",
+        rules: Rules = FREE,
     ) -> None:
-        super().__init__(fmt, generator, generator.tokens, reasoning=reasoning)
-        self.readout, self.batch_size = readout, generator.batch_size
+        super().__init__(fmt, generator, generator.tokens, reasoning=reasoning, rules=rules)
+        self.readout = readout
+        self.batch_size = generator.batch_size
 
     def ask(self, views: Sequence[View]) -> list[Asked]:
         """One answer a view, in order.
@@ -99,6 +105,7 @@ class EngineTextAsker(TextAsker):
         return self._with_expected(asked) if self.readout == "expected" else asked
 
     def _guided(self, views: Sequence[View]) -> list[Asked]:
+        """Answers of which only the scores are the model's."""
         fitted, self.cuts = fit_all(views, self.tokens, self.fmt, self.cuts)
         prompts = [begun(self.fmt, self.fmt.render(view), self.reasoning) for view in fitted]
         completions = fill(self.generator.engine, prompts, fitted, self.fmt)  # type: ignore[arg-type]
@@ -131,34 +138,35 @@ class EngineTextAsker(TextAsker):
 
 def engine_asker(
     fmt: Format,
-    engine: Engine,
+    generator: EngineGenerator,
     *,
-    max_new_tokens: int = 256,
     readout: str = "auto",
     reasoning: str = "write",
+    rules: Rules = FREE,
 ) -> EngineSlotAsker | EngineLabelAsker | EngineTextAsker:
-    """What answers views of a format through vLLM; its ``generator`` is what writes text.
+    """What answers views of a format through vLLM.
 
     Args:
         fmt: a text format or label slots.
-        engine: what ``open_engine`` started.
-        max_new_tokens: most tokens of an answer or an explanation.
+        generator: what writes, and whose engine is read.
         readout: as for ``Ranker``.
         reasoning: as for ``Ranker``.
+        rules: what answers keep to.
 
     Raises:
-        RecipeError: the format cannot be read out that way, or vLLM does not run its model.
+        RecipeError: the format cannot be read out that way, has no grammar, or vLLM does not run
+            its model.
         ModelError: the model's tokens do not allow it.
     """
     check_engine(fmt)
     how = check_reasoning(fmt, reasoning)
     wanted = readout_for(fmt, readout, reasoning=how)
-    generator = EngineGenerator(engine, max_new_tokens=max_new_tokens)
+    kept = rules.check(fmt, reasoning=how)
     if kind(fmt) == "slots":
         return EngineSlotAsker(fmt, generator, readout=wanted)
     if wanted == "score":
         return EngineLabelAsker(fmt, generator, reasoning=how)
-    return EngineTextAsker(fmt, generator, readout=wanted, reasoning=how)
+    return EngineTextAsker(fmt, generator, readout=wanted, reasoning=how, rules=kept)
 
 
 def check_engine(fmt: Any) -> None:

@@ -65,12 +65,11 @@ def finished(
         ends: ids that end an answer; none of them is text.
         stop: texts that end an answer; they stay in it.
     """
-    last = next((i for i, token in enumerate(ids) if token in ends), None)
-    kept = ids if last is None else ids[:last]
+    kept = trimmed(ids, ends)
     text = tokens.decode(kept)
     found = [text.index(s) + len(s) for s in stop if s in text]
     if not found:
-        ended = last is not None
+        ended = len(kept) < len(ids)
         return Completion(
             text=text,
             finish="stop" if ended else "length",
@@ -78,6 +77,12 @@ def finished(
         )
     closed = text[: min(found)]
     return Completion(text=closed, completion_tokens=_needed(tokens, kept, len(closed)))
+
+
+def trimmed(ids: list[int], ends: Collection[int]) -> list[int]:
+    """What was written before the first token that ends an answer."""
+    last = next((i for i, token in enumerate(ids) if token in ends), None)
+    return ids if last is None else ids[:last]
 
 
 def _needed(tokens: Decoder, ids: list[int], characters: int) -> int:

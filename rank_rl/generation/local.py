@@ -1,30 +1,46 @@
-"""Text from a local transformers model: batched by length, left-padded, stopped where it is done.
+"""Text from a local transformers model: many prompts together, stopped where each is done.
 
 Contract: one completion a prompt, in the order asked; randomness depends on the seed and the
 prompt, never on global state; a prompt that leaves no room to answer gets ``finish="error"``.
+Models that ``ragged`` agrees with decode in place (``writing``), all others by transformers' own
+``generate`` (``stock``); the answers are the same.
 """
 
 from __future__ import annotations
 
 import copy
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
-from rank_rl.generation import Progress
+from rank_rl.errors import ModelError
+from rank_rl.generation import Progress, ragged, stock
+from rank_rl.generation.group_decode import Drawing
+from rank_rl.generation.ruled import BEGUN, THOUGHT, Request, Rule, bare
+from rank_rl.generation.stock import ends
+from rank_rl.generation.writers import Free, Guided, Lookup, Rules, Thinking, Writer
+from rank_rl.generation.writing import Job, Writing
 from rank_rl.models.loading import Loaded, autocast_context, evaluating
 from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import Completion, Prompt
 from rank_rl.seeds import derive
 
+log = logging.getLogger(__name__)
 STOP = ("</answer>",)
 BATCH_TOKENS = 32768
-# Long answers on a CPU: a batch of 32 was no faster per token than one of 8 and waits longer.
+# Keys and values that rows may take on a CPU; transformers' own decoding copies them all the time.
+CPU_CACHE_BYTES = 2 << 30
 CPU_BATCH_TOKENS = 4096
+# Tokens of prompts in one pass.
+READ_TOKENS = {"cpu": 4096}
+READ_MOST = 16384
+# Whether a model can decode in place; found out once.
+_IN_PLACE: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
 
 class LocalGenerator:
@@ -36,9 +52,8 @@ class LocalGenerator:
         temperature: 0 is greedy.
         top_p: nucleus (Holtzman et al., 2020), in (0, 1]; 1 keeps every token.
         seed: what sampling is derived from, together with the prompt.
-        batch_size: most prompts a forward pass; prompts of similar length share one. Long ones
-            are fewer, so that prompts and answers together stay below 32,768 tokens (4,096 on a
-            CPU).
+        batch_size: most prompts at once. Long ones are fewer, so that their keys and values take
+            no more memory than ``BATCH_TOKENS`` and ``CPU_CACHE_BYTES`` allow.
 
     ``stop`` holds the texts that end an answer; they stay in it.
     """
@@ -74,77 +89,146 @@ class LocalGenerator:
     def generate(
         self, prompts: Sequence[Prompt], *, progress: Progress | None = None
     ) -> list[Completion]:
-        """Answer prompts; ``seconds`` of a completion is its share of its batch."""
-        return self.generate_ids(self.tokens.encode_prompts(prompts), progress=progress)
+        """Answer prompts; ``seconds`` of a completion is its share of the passes it was in."""
+        return self.answer([Request(prompt=prompt) for prompt in prompts], progress=progress)
+
+    def answer(
+        self, requests: Sequence[Request], *, progress: Progress | None = None
+    ) -> list[Completion]:
+        """Answer prompts, each by its rule; see ``ruled.Request``.
+
+        Raises:
+            ModelError: rules for a model that cannot decode in place, or whose tokens do not allow
+                them.
+        """
+        rows = self.tokens.encode_prompts([bare(request) for request in requests])
+        return self._answer(rows, requests, progress)
 
     def generate_ids(
         self, rows: Sequence[Sequence[int]], *, progress: Progress | None = None
     ) -> list[Completion]:
         """Go on from token ids, one row a prompt."""
+        free = Request(prompt=Prompt(messages=()))
+        return self._answer([list(row) for row in rows], [free] * len(rows), progress)
+
+    def closed(self, ids: Sequence[int]) -> bool:
+        """Whether the end of an answer holds a text that ends it."""
+        return closed(self.tokens, ids, self.stop)
+
+    def _answer(
+        self, rows: list[list[int]], requests: Sequence[Request], progress: Progress | None
+    ) -> list[Completion]:
         done: dict[int, Completion] = {}
-        lengths = [len(row) + self.max_new_tokens for row in rows]
-        for batch in batches(lengths, size=self.batch_size, loaded=self.loaded):
-            answers = self._batch([list(rows[i]) for i in batch])
-            done.update(zip(batch, answers, strict=True))
-            if progress is not None:
-                progress(len(batch))
+        report = progress or (lambda _: None)
+        for i, row in enumerate(rows):
+            if len(row) >= window(self.loaded):
+                done[i] = Completion(text="", finish="error", prompt_tokens=len(row))
+                report(1)
+        left = [i for i in range(len(rows)) if i not in done]
+        if left and in_place(self.loaded):
+            done |= self._write({i: rows[i] for i in left}, requests, report)
+        elif any(requests[i].rule for i in left):
+            raise ModelError(
+                "answers cannot be kept to a grammar",
+                where=f"model {self.loaded.name!r}",
+                expected="plain causal attention",
+                remedy="write answers freely (constrained: false, no thinking_budget)",
+            )
+        elif left:
+            done |= self._stock({i: rows[i] for i in left}, report)
         return [done[i] for i in range(len(rows))]
 
-    def _batch(self, rows: list[list[int]]) -> list[Completion]:
-        room = window(self.loaded) - max(map(len, rows))
-        if room < 1:
-            return [self._alone(row) for row in rows]
-        started = time.perf_counter()
-        answers = self._run(rows, min(room, self.max_new_tokens))
-        share = (time.perf_counter() - started) / len(rows)
-        return [
-            replace(self._completion(ids), prompt_tokens=len(row), seconds=share)
-            for row, ids in zip(rows, answers, strict=True)
-        ]
-
-    def _alone(self, row: list[int]) -> Completion:
-        """A row of a batch whose longest prompt fills the model's window."""
-        if len(row) >= window(self.loaded):
-            return Completion(text="", finish="error", prompt_tokens=len(row))
-        return self._batch([row])[0]
-
     @torch.no_grad()
-    def _run(self, rows: list[list[int]], max_new_tokens: int) -> list[list[int]]:
+    def _write(
+        self, rows: dict[int, list[int]], requests: Sequence[Request], report: Progress
+    ) -> dict[int, Completion]:
+        """Decode in place, the longest prompts first."""
+        order = sorted(rows, key=lambda i: (-len(rows[i]), i))
+        jobs = [Job(prompt=rows[i], writer=self._writer(rows[i], requests[i])) for i in order]
         model = self.loaded.model
-        device = next(model.parameters()).device
-        pad = self.loaded.tokenizer.pad_token_id
-        width = max(map(len, rows))
-        ids = torch.tensor([[pad] * (width - len(r)) + r for r in rows], device=device)
-        mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows], device=device)
-        criteria = StoppingCriteriaList()
-        if self.stop:
-            criteria.append(_Closed(self.tokens, self.stop, width))
-        devices = [device] if device.type == "cuda" else []
-        forked = torch.random.fork_rng(devices=devices)
-        with evaluating(model), forked, autocast_context(self.loaded):
-            torch.manual_seed(derive(self.seed, *rows[0]))
-            out = model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                generation_config=self._config(max_new_tokens),
-                stopping_criteria=criteria,
-            )
-        return [list(map(int, row)) for row in out[:, width:].tolist()]
+        longest = max(len(row) for row in rows.values()) + self.max_new_tokens
+        kind = next(model.parameters()).device.type
+        with evaluating(model), autocast_context(self.loaded):
+            Writing(
+                model=model,
+                jobs=jobs,
+                rows=max(1, min(self.batch_size, cache_tokens(self.loaded) // longest)),
+                read_tokens=READ_TOKENS.get(kind, READ_MOST),
+                done=lambda _: report(1),
+            ).run()
+        return {i: self._completed(job, requests[i]) for i, job in zip(order, jobs, strict=True)}
 
-    def _config(self, max_new_tokens: int) -> GenerationConfig:
-        """Every setting is given, so that none leaks in from the model's own configuration."""
-        settings: dict[str, Any] = {
-            "max_new_tokens": max_new_tokens,
-            "num_beams": 1,
-            "repetition_penalty": 1.0,
-            "no_repeat_ngram_size": 0,
-            "pad_token_id": self.loaded.tokenizer.pad_token_id,
-            "eos_token_id": sorted(ends(self.loaded)),
-            "do_sample": self.temperature > 0,
-        }
-        if self.temperature > 0:
-            settings |= {"temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
-        return GenerationConfig(**settings)
+    def _writer(self, row: list[int], request: Request) -> Writer:
+        room = window(self.loaded) - len(row)
+        rule = request.rule
+        last = frozenset(ends(self.loaded))
+        if rule is None:
+            lookup = Lookup(row, self.tokens.encode(request.hint)) if not self.temperature else None
+            most = min(room, self.max_new_tokens)
+            rules = Rules(most=most, ends=last, closed=self.closed, draw=self._draw(row, most))
+            return Free(rules, lookup)
+        if not rule.thinks:
+            return self._guided(rule, rule.lead)
+        most = self.max_new_tokens if rule.budget is None else rule.budget
+        needed = len(self.tokens.encode(request.hint)) + 16  # the answer itself, and its tags
+        most = max(1, min(most, room - needed))
+        stop = (THOUGHT, BEGUN)
+        rules = Rules(
+            most=most,
+            ends=last,
+            closed=lambda ids: closed(self.tokens, ids, stop),
+            draw=self._draw(row, most),
+        )
+        lookup = None if self.temperature else Lookup(row)
+        return Thinking(
+            Free(rules, lookup),
+            lambda ids: self._guided(rule, rule.bridge(self.tokens.decode(ids))),
+        )
+
+    def _guided(self, rule: Rule, lead: str) -> Guided:
+        stop = ends(self.loaded)[0]
+        return Guided(rule.grammar, self.tokens, stop=stop, lead=lead, end=rule.end)
+
+    def _draw(self, row: Sequence[int], most: int) -> Any:
+        """What draws a token; None for the likeliest one."""
+        if not self.temperature:
+            return None
+        drawing = Drawing(temperature=self.temperature, top_p=self.top_p)
+        source = torch.Generator().manual_seed(derive(self.seed, *row) % 2**63)
+        uniform = torch.rand(most, generator=source, dtype=torch.float64)
+        return lambda logits, n: int(drawing(logits[None], uniform[n : n + 1])[0])
+
+    def _completed(self, job: Job, request: Request) -> Completion:
+        writer = job.writer
+        if isinstance(writer, Free):
+            found = self._completion(writer.ids)
+        else:
+            text = self._ruled_text(writer, request)
+            found = Completion(text=text, completion_tokens=len(writer.ids))
+        return replace(found, prompt_tokens=len(job.prompt), seconds=job.seconds)
+
+    def _ruled_text(self, writer: Writer, request: Request) -> str:
+        if isinstance(writer, Thinking) and writer.guided is not None and request.rule is not None:
+            thought = self.tokens.decode(writer.free.ids)
+            return request.rule.opening + thought + writer.guided.text
+        text = writer.text if isinstance(writer, Guided) else ""
+        return text.removeprefix(request.prompt.prefill)
+
+    def _stock(self, rows: dict[int, list[int]], report: Progress) -> dict[int, Completion]:
+        done: dict[int, Completion] = {}
+        names = list(rows)
+        lengths = [len(row) + self.max_new_tokens for row in rows.values()]
+        for batch in batches(lengths, size=self.batch_size, loaded=self.loaded):
+            part = [rows[names[i]] for i in batch]
+            room = window(self.loaded) - max(map(len, part))
+            started = time.perf_counter()
+            answers = stock.generate(self, part, min(room, self.max_new_tokens))
+            share = (time.perf_counter() - started) / len(part)
+            for i, row, ids in zip(batch, part, answers, strict=True):
+                found = self._completion(ids)
+                done[names[i]] = replace(found, prompt_tokens=len(row), seconds=share)
+            report(len(batch))
+        return done
 
     def _completion(self, ids: list[int]) -> Completion:
         last = ends(self.loaded)
@@ -152,12 +236,9 @@ class LocalGenerator:
         kept = ids if stop_at is None else ids[:stop_at]
         text = self.tokens.decode(kept)
         closed, length = self._close(kept, text)
-        finish: Literal["stop", "length"] = (
-            "stop" if stop_at is not None or closed is not None else "length"
-        )
         return Completion(
             text=text if closed is None else closed,
-            finish=finish,
+            finish="stop" if stop_at is not None or closed is not None else "length",
             completion_tokens=length + (stop_at is not None and closed is None),
         )
 
@@ -177,11 +258,30 @@ class LocalGenerator:
         return closed, low
 
 
-def ends(loaded: Loaded) -> list[int]:
-    """Ids that end an answer: the tokenizer's, then those of the model's configuration."""
-    own = getattr(loaded.model.generation_config, "eos_token_id", None)
-    found = [loaded.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])]
-    return list(dict.fromkeys(int(i) for i in found if i is not None))
+@torch.no_grad()
+def in_place(loaded: Loaded) -> bool:
+    """Whether a model decodes in place as it does by itself; tried once a model."""
+    model = loaded.model
+    if model not in _IN_PLACE:
+        with evaluating(model):
+            _IN_PLACE[model] = ragged.agrees(model)
+        if not _IN_PLACE[model]:
+            log.info("%s decodes by transformers' own generate", loaded.name)
+    return _IN_PLACE[model]
+
+
+def cache_tokens(loaded: Loaded) -> int:
+    """How many tokens of keys and values may be held at once."""
+    model = loaded.model
+    parameter = next(model.parameters())
+    if parameter.device.type != "cpu":
+        return BATCH_TOKENS
+    config = model.config.get_text_config()
+    heads = config.num_attention_heads
+    dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    kinds = getattr(config, "num_key_value_heads", None) or heads
+    size = 2 * config.num_hidden_layers * kinds * dim * parameter.element_size()
+    return min(BATCH_TOKENS, CPU_CACHE_BYTES // size)
 
 
 def closed(tokens: ChatTokens, ids: Sequence[int], stop: Sequence[str]) -> bool:
@@ -218,22 +318,3 @@ def batches(lengths: Sequence[int], *, size: int, loaded: Loaded) -> Iterator[li
         end = start + max(1, min(size, most // lengths[order[start]]))
         yield order[start:end]
         start = end
-
-
-class _Closed(StoppingCriteria):  # type: ignore[misc]
-    """Ends a row as soon as the end of its text holds one of the stop texts."""
-
-    def __init__(self, tokens: ChatTokens, stop: tuple[str, ...], start: int) -> None:
-        self.tokens, self.stop, self.start = tokens, stop, start
-        self.done: torch.Tensor | None = None
-
-    def __call__(
-        self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any
-    ) -> torch.BoolTensor:
-        if self.done is None or len(self.done) != len(input_ids):
-            self.done = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-        tail = input_ids[:, max(self.start, input_ids.shape[1] - _tail(self.stop)) :]
-        for i, row in enumerate(tail.tolist()):
-            if not self.done[i] and closed(self.tokens, row, self.stop):
-                self.done[i] = True
-        return self.done  # type: ignore[return-value]

@@ -8,13 +8,14 @@ nobody answers, or no request can succeed, ranking stops with one ``BackendError
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,9 @@ from rank_rl.generation.calls import CallError, Reply, Sampling, in_workers
 from rank_rl.generation.endpoint import EndpointGenerator, EndpointSettings
 from rank_rl.generation.readout import readout_for
 from rank_rl.generation.reasoning import ANY, begun, check_reasoning, label_lead
+from rank_rl.generation.remote_grammar import LIMIT, answered, with_fields
 from rank_rl.generation.remote_labels import ALTERNATIVES, RemoteLabelAsker, check_labels
+from rank_rl.generation.ruled import NO_RULES, Request, Rules, in_two
 from rank_rl.models.counting import Rough
 from rank_rl.records import Completion, Prompt
 from rank_rl.registry import nearest
@@ -79,6 +82,11 @@ class RemoteGenerator:
     def __repr__(self) -> str:
         return self.backend.where
 
+    @property
+    def deterministic(self) -> bool:
+        """Whether the same prompt need not be asked twice: greedy decoding, and nothing timed."""
+        return self.sampling.temperature == 0 and not self._again
+
     def drawing(self, sampling: Sampling) -> RemoteGenerator:
         """The same model and store with answers drawn in another way."""
         return RemoteGenerator(self.backend, sampling=sampling, answers=self.answers)
@@ -101,23 +109,65 @@ class RemoteGenerator:
             BackendError: no prompt can be answered (key, credit, model), or nobody is there.
             StorageError: answers cannot be kept.
         """
+        return self._run([(self, prompt) for prompt in prompts], progress)
+
+    def answer(
+        self, requests: Sequence[Request], *, progress: Progress | None = None
+    ) -> list[Completion]:
+        """Answer prompts, each by its rule; see ``ruled.Request``.
+
+        Raises:
+            BackendError: as ``generate``, or the server does not keep to choices.
+        """
+        return in_two(requests, self.generate, lambda asked: answered(self, asked), progress)
+
+    def ask(
+        self, prompts: Sequence[Prompt], fields: Sequence[Mapping[str, Any]]
+    ) -> list[Completion]:
+        """As ``generate``, each prompt with fields of its own in its request.
+
+        Args:
+            prompts: what is asked; the server goes on from their prefills.
+            fields: further fields for each; ``max_tokens`` takes the place of the sampling's.
+
+        Raises:
+            BackendError: as ``generate``.
+            StorageError: answers cannot be kept.
+        """
+        pairs = zip(prompts, fields, strict=True)
+        return self._run([(self._with(own), prompt) for prompt, own in pairs], None)
+
+    def _with(self, fields: Mapping[str, Any]) -> RemoteGenerator:
+        """The same model, store and counts, asked with further fields."""
+        other, backend = copy.copy(self), copy.copy(self.backend)  # connections are shared
+        backend.extra = with_fields(backend.extra, fields)
+        backend.continue_prefill = True
+        other.backend = backend
+        other.sampling = replace(self.sampling, max_tokens=fields[LIMIT])
+        return other
+
+    def _run(
+        self, asked: Sequence[tuple[RemoteGenerator, Prompt]], progress: Progress | None
+    ) -> list[Completion]:
         try:
-            return self._background.run(self._all(prompts, progress))
+            return self._background.run(self._all(asked, progress))
         except CallError as error:
             raise self.backend.explain(error) from None
 
-    async def _all(self, prompts: Sequence[Prompt], progress: Progress | None) -> list[Completion]:
-        keys = [self._key(prompt) for prompt in prompts]
+    async def _all(
+        self, asked: Sequence[tuple[RemoteGenerator, Prompt]], progress: Progress | None
+    ) -> list[Completion]:
+        keys = [how._key(prompt) for how, prompt in asked]
         found = {} if self._again else {k: c for k in keys if (c := self._stored(k))}
         # Prompts that are the same are one question.
-        left = iter({k: p for k, p in zip(keys, prompts, strict=True) if k not in found}.items())
+        left = iter({k: a for k, a in zip(keys, asked, strict=True) if k not in found}.items())
         report = progress or (lambda _: None)
         report(sum(key in found for key in keys))
         repeats = Counter(keys)
 
         async def work() -> None:
-            for key, prompt in left:
-                found[key] = await self._one(key, prompt)
+            for key, (how, prompt) in left:
+                found[key] = await self._one(key, prompt, how)
                 report(repeats[key])
 
         await in_workers(work, self.backend.concurrency)
@@ -126,10 +176,10 @@ class RemoteGenerator:
     def _stored(self, key: str) -> Completion | None:
         return self.answers.get(key) if self.answers else None
 
-    async def _one(self, key: str, prompt: Prompt) -> Completion:
+    async def _one(self, key: str, prompt: Prompt, how: RemoteGenerator) -> Completion:
         before = self._answered
         try:
-            reply = await self.backend.answer(prompt, self.sampling)
+            reply = await how.backend.answer(prompt, how.sampling)
         except CallError as error:
             if error.fatal:
                 raise
@@ -247,6 +297,7 @@ def remote_asker(
     tokens: TokenCounter | None = None,
     readout: str = "auto",
     reasoning: str = "write",
+    rules: Rules = NO_RULES,
 ) -> TextAsker | RemoteLabelAsker:
     """What answers views through a server.
 
@@ -257,6 +308,7 @@ def remote_asker(
         readout: ``decoded``, or ``score`` where labels can be told by their first token and the
             server gives log-probabilities.
         reasoning: ``skip`` begins the answer, which the server must be able to continue.
+        rules: what answers keep to, which takes vLLM's server.
 
     Raises:
         RecipeError: a server cannot be asked so.
@@ -277,6 +329,7 @@ def remote_asker(
             expected="decoded, or score with a server that gives log-probabilities",
         )
     counter = tokens or Rough()
+    kept = rules.check(fmt, reasoning=how)
     own = Prompt(messages=(), prefill=getattr(fmt, "prefill", ""))
     if wanted == "score":
         if fmt.spec.name == "pointwise":  # of others they depend on what is shown
@@ -284,8 +337,9 @@ def remote_asker(
         _check_prefill(generator, label_lead(fmt, ANY, how) or "", where)
         sampling = Sampling(max_tokens=1, logprobs=ALTERNATIVES)
         return RemoteLabelAsker(fmt, generator.drawing(sampling), counter, reasoning=how)
-    _check_prefill(generator, begun(fmt, own, how).prefill, where)
-    return TextAsker(fmt, generator, counter, reasoning=how)
+    if not kept:  # what keeps to rules needs a server that goes on from an answer in any case
+        _check_prefill(generator, begun(fmt, own, how).prefill, where)
+    return TextAsker(fmt, generator, counter, reasoning=how, rules=kept)
 
 
 def _check_prefill(generator: RemoteGenerator, prefill: str, where: str) -> None:

@@ -54,6 +54,11 @@ class RemoteLabelAsker:
         self.cuts = CutReport()
         self.batch_size = generator.batch_size
 
+    @property
+    def deterministic(self) -> bool:
+        """Whether the same view gets the same answer, so that nobody has to ask twice."""
+        return bool(getattr(self.generator, "deterministic", False))
+
     def ask(self, views: Sequence[View]) -> list[Asked]:
         """One reading a view, in order.
 

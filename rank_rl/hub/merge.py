@@ -34,14 +34,14 @@ def merge(checkpoint: Path, folder: Path, *, scorer: bool = False) -> Path:
     from peft import PeftModel
     from safetensors import SafetensorError
 
-    from rank_rl.models.loading import load_tokenizer
+    from rank_rl.models.loading import SAFE, load_tokenizer
 
     source = locate(str(checkpoint))
     where = f"adapter {checkpoint}"
     auto: Any = transformers.AutoModel if scorer else transformers.AutoModelForCausalLM
     log.info("merging the adapter into %s", source.path)
     try:
-        base = auto.from_pretrained(str(source.path), dtype=torch.float32)
+        base = auto.from_pretrained(str(source.path), dtype=torch.float32, **SAFE)
         adapted = PeftModel.from_pretrained(base, str(checkpoint))
         model = adapted.merge_and_unload(safe_merge=True).to(_dtype(source.path))
     except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:

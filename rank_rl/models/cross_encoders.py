@@ -27,6 +27,7 @@ from rank_rl.generation.asking import Asked
 from rank_rl.models import loading
 from rank_rl.models.quiet import file_bytes, quiet
 from rank_rl.models.sources import Source, locate
+from rank_rl.models.tokens import control_tokens
 from rank_rl.records import Completion, Exchange, Outcome, Prompt, Scores, View
 from rank_rl.registry import need
 from rank_rl.specs import FormatSpec, ModelSpec
@@ -163,7 +164,7 @@ def _check_files(source: Source) -> None:
     if source.adapter is not None:
         raise ModelError("is an adapter", where=where, expected="a whole model")
     with _readable(source.name):
-        config = AutoConfig.from_pretrained(str(source.path))
+        config = AutoConfig.from_pretrained(str(source.path), trust_remote_code=False)
     named = " ".join(config.architectures or [])
     if not any(head in named for head in HEADS) and not (source.path / "modules.json").is_file():
         raise ModelError(
@@ -218,7 +219,7 @@ class CrossEncoderAsker:
         self.tokens = _Tokens(model)
         self.cuts = CutReport()
         self.batch_size = ROUNDS * model.settings.batch_size
-        self._special = tuple(t for t in model.model.tokenizer.all_special_tokens if t.strip())
+        self._special = control_tokens(model.model.tokenizer)
 
     def ask(self, views: Sequence[View]) -> list[Asked]:
         """One answer a view, in order; ``seconds`` is the share of the views' tokens."""

@@ -1,6 +1,7 @@
 """Model and tokenizer of a ``ModelSpec``, placed on a device, ready to score, generate or train.
 
-Contract: everything that can be wrong with a model name or folder is a one-line ``ModelError``.
+Contract: everything that can be wrong with a model name or folder is a one-line ``ModelError``;
+weights are read from safetensors, and code that a model brings is never run.
 ``sources`` finds the files, ``saving`` writes checkpoints, ``tokens`` turns chats into ids.
 """
 
@@ -30,6 +31,19 @@ __all__ = [
     "load_tokenizer",
     "save",
 ]
+
+# How every model is read: no pickled weights, no code from its folder.
+SAFE = {"use_safetensors": True, "trust_remote_code": False}
+# What transformers and PEFT raise for files that are damaged, or not what they seem.
+UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    ImportError,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,9 +107,11 @@ def load_tokenizer(source: Source, *, chat: bool = True) -> Any:
     own = source.adapter is not None and (source.adapter / "tokenizer_config.json").is_file()
     folder = source.adapter if own else source.path
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
-    except (OSError, ValueError, KeyError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    except Exception as error:  # tokenizers raises Exception itself for a malformed file
         raise ModelError(f"tokenizer cannot be loaded: {error}", where=where) from error
+    if not tokenizer.is_fast:  # others cannot be told to read control tokens as text
+        raise ModelError("tokenizer is not a fast one", where=where, expected="tokenizer.json")
     if not chat:
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
@@ -237,13 +253,13 @@ def _weights(
     where = f"model {source.name!r}"
     try:
         with quiet(file_bytes(source.path)):
-            model = kind.from_pretrained(str(source.path), dtype=weight_dtype(spec))
+            model = kind.from_pretrained(str(source.path), dtype=weight_dtype(spec), **SAFE)
         if source.adapter is not None:
             from peft import PeftModel
 
             model = PeftModel.from_pretrained(model, str(source.adapter)).merge_and_unload()
         return model.to(device)
-    except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
+    except (*UNREADABLE, SafetensorError) as error:
         raise ModelError(f"weights cannot be loaded: {error}", where=where) from error
 
 

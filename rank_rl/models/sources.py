@@ -1,8 +1,9 @@
 """Where a model's files are: a folder, a Hub id, or weights inside an installed pip package.
 
 ``locate`` turns a name into a folder that transformers can load and a revision that pins it.
-Packaged GGUF weights are converted once to safetensors, in ``$RANK_RL_CACHE`` (else
-``~/.cache/rank_rl``); the folder appears whole or not at all. Loading is left to ``loading``.
+Weights are safetensors: pickled ones, which run code when they are read, are refused. Packaged GGUF
+weights are converted once, in ``$RANK_RL_CACHE`` (else ``~/.cache/rank_rl``); the folder appears
+whole or not at all. Loading is left to ``loading``.
 """
 
 from __future__ import annotations
@@ -25,13 +26,10 @@ from rank_rl.registry import need
 
 log = logging.getLogger(__name__)
 
-WEIGHTS = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "README.md"]
 # What rank-rl publish puts beside a model.
 NOT_NEEDED = ["bench/*", "training/*"]
@@ -98,7 +96,8 @@ def _folder(name: str, folder: Path) -> Source:
         raise ModelError("config.json is missing", where=where, expected="a saved model")
     if not _has_weights(folder):
         remedy = "a training run that was stopped early saves none; run the stage again"
-        raise ModelError("no weights", where=where, expected=WEIGHTS[0], remedy=remedy)
+        raise _no_weights(folder, where, WEIGHTS[0], remedy)
+    _check_index(folder, where)
     return Source(name=name, path=folder, revision=f"files:{fingerprint(folder)}")
 
 
@@ -106,15 +105,51 @@ def _has_weights(folder: Path) -> bool:
     return any((folder / f).is_file() for f in WEIGHTS)
 
 
+def _no_weights(folder: Path, where: str, expected: str, remedy: str = "") -> ModelError:
+    """What to say of a folder without safetensors: whether it has pickled weights instead."""
+    pickled = sorted(file.name for kind in PICKLED for file in folder.glob(kind))
+    if not pickled:
+        return ModelError("no weights", where=where, expected=expected, remedy=remedy)
+    return ModelError(
+        f"weights are pickled ({pickled[0]}), and reading those runs code",
+        where=where,
+        expected=f"safetensors ({expected})",
+        remedy="if you trust it, load it with transformers and save_pretrained it, which writes "
+        "safetensors",
+    )
+
+
+def _check_index(folder: Path, where: str) -> None:
+    """Refuse an index of weights that names files of another kind, or elsewhere."""
+    index = folder / WEIGHTS[1]
+    if not index.is_file():
+        return
+    try:
+        files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        strange = [f for f in files if Path(f).name != f or not f.endswith(".safetensors")]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{index.name} cannot be read: {error}", where=where) from error
+    if strange:
+        raise ModelError(
+            f"{index.name} names {strange[0]!r:.80}", where=where, expected="safetensors beside it"
+        )
+
+
 def _adapter(name: str, folder: Path) -> Source:
     where = f"adapter folder {name!r}"
-    if not any((folder / f"adapter_model.{kind}").is_file() for kind in ("safetensors", "bin")):
-        raise ModelError("no weights", where=where, expected="adapter_model.safetensors")
-    config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    base_name = config.get("base_model_name_or_path")
-    if not base_name:
-        raise ModelError("adapter_config.json names no base model", where=where)
-    base = locate(base_name, config.get("revision"))
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        raise _no_weights(folder, where, ADAPTER_WEIGHTS)
+    try:
+        config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        base_name, revision = config.get("base_model_name_or_path"), config.get("revision")
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{ADAPTER_CONFIG} cannot be read: {error}", where=where) from error
+    if not base_name or not isinstance(base_name, str):
+        raise ModelError(f"{ADAPTER_CONFIG} names no base model", where=where)
+    known = Path(base_name).expanduser()
+    base = None if (known / ADAPTER_CONFIG).is_file() else locate(base_name, revision)
+    if base is None or base.adapter is not None:
+        raise ModelError(f"its base {base_name!r} is an adapter too", where=where)
     revision = f"files:{fingerprint(folder)} on {base.revision}"
     return Source(name=name, path=base.path, revision=revision, adapter=folder)
 

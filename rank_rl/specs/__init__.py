@@ -7,6 +7,7 @@ YAML, applies ``extends`` and ``--set`` and turns a validation error into one re
 from __future__ import annotations
 
 from rank_rl.specs.arms import ArmSpec, ArmsSpec, ArmStagesSpec, MethodResultSpec, MethodSpec
+from rank_rl.specs.attacks import AttackKind, AttackSpec
 from rank_rl.specs.base import (
     FormatSpec,
     FusionMethod,
@@ -48,6 +49,8 @@ __all__ = [
     "ArmSpec",
     "ArmStagesSpec",
     "ArmsSpec",
+    "AttackKind",
+    "AttackSpec",
     "BenchSpec",
     "CollectionSpec",
     "DiagnosisSpec",

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from rank_rl.specs.attacks import AttackSpec
 from rank_rl.specs.base import Spec, StrategySpec
 from rank_rl.specs.leaks import LeakSpec
 
@@ -177,7 +178,8 @@ class DataSpec(Spec):
     best documents relevant (grade 1) for training queries that nobody has graded, and
     ``teacher_grades`` makes its scores the grades of all training queries, from 0 to so many.
     ``leaks`` compares training queries with test queries, and with other test collections, by
-    n-grams; null compares ids and whole texts only.
+    n-grams; null compares ids and whole texts only. ``attacks`` puts injected texts into documents
+    of training queries, to train against them.
     """
 
     source: str
@@ -200,6 +202,7 @@ class DataSpec(Spec):
     teacher_relevant: int | None = Field(default=None, ge=1)
     teacher_grades: int | None = Field(default=None, ge=1)
     leaks: LeakSpec | None = None
+    attacks: AttackSpec | None = None
 
     @model_validator(mode="after")
     def _has_teacher(self) -> DataSpec:

@@ -267,6 +267,8 @@ def parallelism(accelerator: Any) -> dict[str, Any]:
 def contract(stage: Stage, **extra: Any) -> PromptContract:
     """The prompt contract of a checkpoint that this stage writes."""
     spec = stage.spec
+    if (attacks := spec.data.attacks) is not None:
+        extra = {**extra, "attacks": attacks.model_dump(mode="json")}
     return PromptContract.of(
         stage.fmt,
         spec.eval.strategy,

@@ -22,8 +22,8 @@ FLOORS = [
     {"formats", "data", "specs"},
     {"rewards", "strategies"},
     {"losses", "models", "generation"},
-    {"teachers", "training", "hub", "bench", "report", "recipe"}
-    | {"ranker", "rerank", "sessions", "batcher", "serve"},
+    {"teachers", "training", "hub", "bench", "report", "recipe", "attacks"}
+    | {"ranker", "rerank", "sessions", "batcher", "serve", "integrations", "reranking"},
     {"cli", "__main__", "__init__"},
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -10,8 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from rank_rl.cli.app import app
-from rank_rl.cli.rerank import read_documents, read_run_tasks
+from rank_rl.cli.rerank_one import read_documents
 from rank_rl.errors import DataError
+from rank_rl.reranking.inputs import read_run_tasks
 
 
 def documents(tmp_path: Path, text: str) -> list[dict[str, object]]:
@@ -93,7 +94,6 @@ def test_tasks_of_a_run(tmp_path: Path) -> None:
         (["--query", "q", "--documents", "none.jsonl"], "none.jsonl: no such file"),
         (["--query", "q", "--documents", "d", "--exchanges", "e"], "--exchanges: only with --run"),
         (["--run", "r.trec", "--json"], "--json: not with --run"),
-        (["--run", "r.trec", "--explain"], "--explain: not with --run"),
         (["--run", "r.trec", "--no-explain"], "--no-explain: not with --run"),
         (["--run", "r.trec", "--first-stage", "bm25"], "--first-stage: not with --run"),
         (["--query", "q", "--no-reasoning", "--explain"], "--explain: not with --no-reasoning"),

@@ -1,4 +1,4 @@
-"""100,000 random and mutated completions: none raises, each gives a total order of its view."""
+"""20,000 random and mutated completions: none raises, each gives a total order of its view."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rank_rl.formats.pointwise import PointwiseFormat
 from rank_rl.formats.scores import ScoresFormat
 from rank_rl.records import Candidate, Order, Outcome, Query, Scores, View, numbered
 
-CASES = 100_000
+CASES = 20_000
 FORMATS = {case: make(*case) for case in KINDS}
 # Which of the views a format asks about, where that is not any of them.
 SIZES = {name: count - 1 for name, count in ALONE.items()}
@@ -154,5 +154,5 @@ def test_long_hostile_texts_are_read_in_time():
     for name, mode in KINDS:
         shown, fmt = view(ALONE.get(name, 7)), FORMATS[name, mode]
         for piece in LONG:
-            order = fmt.parse(piece * 20_000, shown).as_order(shown)
+            order = fmt.parse(piece * 6_000, shown).as_order(shown)
             assert sorted(order) == sorted(shown.docids)

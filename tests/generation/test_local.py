@@ -46,12 +46,10 @@ def test_long_prompts_and_answers_share_smaller_batches(loaded, monkeypatch):
     from rank_rl.generation import local
 
     monkeypatch.setattr(local, "CPU_BATCH_TOKENS", 60)
-    sizes: list[int] = []
-    generator = make(loaded, max_new_tokens=10, batch_size=4)
-    rows = [[5] * 90, [5] * 20, [5] * 18, *([[5] * 3] * 6)]
-    answers = generator.generate_ids(rows, progress=sizes.append)
+    lengths = [n + 10 for n in (90, 20, 18, 3, 3, 3, 3, 3, 3)]
     # 90 + 10 is over the limit alone, twice 20 + 10 fits, six of 3 + 10 are cut at batch_size.
-    assert sizes == [1, 2, 4, 2] and len(answers) == len(rows)
+    found = list(local.batches(lengths, size=4, loaded=loaded))
+    assert found == [[0], [1, 2], [3, 4, 5, 6], [7, 8]]
 
 
 def test_greedy_decoding_is_the_argmax_step_by_step(loaded):
@@ -137,6 +135,7 @@ def test_text_behind_the_closed_answer_is_cut(loaded):
 def test_generation_ends_when_the_answer_closes(tiny_model_dir):
     import torch
 
+    from rank_rl.generation import stock
     from rank_rl.models.loading import load
     from rank_rl.models.tokens import ChatTokens
 
@@ -154,7 +153,6 @@ def test_generation_ends_when_the_answer_closes(tiny_model_dir):
     generator = make(trained, max_new_tokens=40)
     completion = generator.generate([ask("Who?")])[0]
     assert (completion.text, completion.finish) == ("[1]</answer>", "stop")
-    width = len(prompt)
-    raw = generator._run([prompt], 40)[0]
-    assert len(raw) <= len(tokens.encode("[1]</answer>")) + 1 < 40, width
+    raw = stock.generate(generator, [prompt], 40)[0]
+    assert len(raw) <= len(tokens.encode("[1]</answer>")) + 1 < 40
     assert trained.model.training  # validation inside training leaves the mode as it was

@@ -1,23 +1,29 @@
-"""Matched arms through real launches: killed, gone on with, and nothing done twice."""
+"""Matched arms trained and compared: nothing is done twice, and a change runs what stands behind.
+
+The stages run in this process; ``test_whole_pipeline`` starts and kills real ones.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
-import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-import psutil
 import pytest
 import yaml
 from small_recipes import content, write_tasks
+from typer.testing import CliRunner
+
+from rank_rl.cli import pipeline
+from rank_rl.cli.app import app
+from rank_rl.cli.process import PARENT
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 1200  # seconds after which something hangs, even on a busy machine
 TITLES = ["answer-sft sft", "answer-sft+grpo grpo", "reason-sft sft", "bench"]
 ARMS = """
 name: tiny
@@ -32,15 +38,32 @@ arms:
 """
 
 
+class Launched:
+    """In place of a launched process: the same command, run to its end in this one."""
+
+    pid = 0
+
+    def __init__(self, command: Sequence[str], env: dict[str, str]) -> None:
+        assert list(command[1:3]) == ["-m", "rank_rl.cli.launch"] and PARENT in env
+        stage = list(command[command.index("rank_rl") + 1 :])
+        self.done = CliRunner().invoke(app, stage, env={PARENT: env[PARENT]})
+
+    def wait(self, timeout: float | None = None) -> int:
+        assert self.done.exit_code == 0, self.done.output
+        return self.done.exit_code
+
+
 @pytest.fixture
-def here(tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(
+    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """A current folder with a collection and recipes of two stages and a bench."""
     monkeypatch.chdir(tmp_path)
     write_tasks(Path("tasks.jsonl"), tests=3)
     Path("recipes").mkdir()
     grpo = {"num_generations": 2, "max_completion_length": 16}
     sections = {
-        "sft": {"training": {"max_steps": 20, "save_steps": 1}},
+        "sft": {"training": {"max_steps": 4}},
         "grpo": {"rewards": [{"name": "format"}], "training": grpo},
         "bench": {"bench": {"systems": [], "metrics": ["ndcg@10"], "samples": 100}},
     }
@@ -49,54 +72,29 @@ def here(tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         Path("recipes", f"{stage}.yaml").write_text(yaml.safe_dump(made))
     launch = str(ROOT / "accelerate_configs" / "cpu.yaml")
     Path("recipes/arms.yaml").write_text(ARMS.replace("LAUNCH", launch))
-    return tmp_path
-
-
-def start(*overrides: str) -> subprocess.Popen[str]:
-    threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-    sets = [part for item in overrides for part in ("--set", item)]
-    return subprocess.Popen(
-        [sys.executable, "-m", "rank_rl", "arms", "recipes", *sets],
-        env={**os.environ, **threads, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    started = SimpleNamespace(Popen=Launched, TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr(pipeline, "subprocess", started)
+    monkeypatch.setattr("rank_rl.cli.stages.die_with_parent", lambda: None)
+    ended = signal.getsignal(signal.SIGTERM)
+    yield tmp_path
+    signal.signal(signal.SIGTERM, ended)
 
 
 def run(*overrides: str) -> tuple[list[str], str]:
     """The titles of the stages that were launched, and all that was printed."""
-    process = start(*overrides)
-    out, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, err
-    assert "Traceback" not in err
+    sets = [part for item in overrides for part in ("--set", item)]
+    done = CliRunner().invoke(app, ["arms", "recipes", *sets])
+    assert done.exit_code == 0, done.output
+    out = done.stdout
     lines = re.findall(r"^\[(\d)/4\] (.+): (accelerate launch|done before)", out, re.MULTILINE)
     assert [title for _, title, _ in lines] == TITLES
     return [title for _, title, how in lines if how == "accelerate launch"], out
 
 
-def kill_while_the_first_stage_trains() -> None:
-    process = start()
-    log, patience = Path("out/answer-sft/sft/training_log.jsonl"), time.monotonic() + PATIENCE
-    while not log.is_file() or '"step": 2' not in log.read_text():
-        assert process.poll() is None and time.monotonic() < patience
-        time.sleep(0.05)
-    root = psutil.Process(process.pid)
-    for member in [*root.children(recursive=True), root]:
-        member.send_signal(signal.SIGKILL)
-    process.communicate()
-
-
-@pytest.mark.slow
 def test_arms_are_trained_once_compared_and_then_left_alone(here: Path) -> None:
-    kill_while_the_first_stage_trains()
     launched, out = run()
     assert launched == TITLES
-    log = Path("out/answer-sft/sft/training_log.jsonl").read_text()
-    steps = [r["step"] for r in map(json.loads, log.splitlines()) if "loss" in r]
-    assert steps == list(range(1, 21))  # gone on with, not begun anew
-
-    result = json.loads(Path("out/bench/result.json").read_text())
+    result: dict[str, Any] = json.loads(Path("out/bench/result.json").read_text())
     names = [system["name"] for system in result["systems"]]
     bases = ["untrained base, answer", "untrained base, reason"]
     arms = ["answer-sft", "answer-sft+grpo", "reason-sft"]

@@ -45,6 +45,7 @@ SECTIONS = {
     "FirstStageSpec": "`data.first_stage`",
     "SamplerSpec": "`data.sampler`",
     "CurriculumSpec": "`data.curriculum`",
+    "AttackSpec": "`data.attacks`",
     "FormatSpec": "`format`",
     "RewardSpec": "`rewards`",
     "LossSpec": "`losses`",

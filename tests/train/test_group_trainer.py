@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -16,8 +13,9 @@ from typing import Any
 import pandas
 import pytest
 import torch
+import warm
 from chance import Letters
-from stage_runs import PATH, STOP, interrupted
+from stage_runs import STOP, interrupted
 from stage_runs import training as longer
 
 from rank_rl.errors import RecipeError
@@ -103,9 +101,9 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_every_loss_of_trl_has_its_value_and_gradient(
     recipe: Recipe, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same completions through the shared pass and through TRL's: 6 steps on one curve."""
+    """The same completions through the shared pass and through TRL's: 3 steps on one curve."""
     arguments = training(
-        max_steps=6, gradient_accumulation_steps=2, mask_truncated_completions=False, **changes
+        max_steps=3, gradient_accumulation_steps=2, mask_truncated_completions=False, **changes
     )
     spec = spec_of(recipe, training=arguments)
     summary = grpo_text.run(spec, {})
@@ -123,10 +121,10 @@ def test_every_loss_of_trl_has_its_value_and_gradient(
 
 
 @pytest.mark.parametrize("model", [{}, {"lora": {"r": 4, "alpha": 8}}], ids=["full", "lora"])
-def test_twenty_steps_with_both_passes_stay_on_one_curve(
+def test_many_steps_with_both_passes_stay_on_one_curve(
     recipe: Recipe, model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = training(max_steps=20, activation_checkpointing=True)
+    arguments = training(max_steps=12, activation_checkpointing=True)
     spec = spec_of(recipe, training=arguments, model=model)
     grpo_text.run(spec, {})
     shared = curve(spec)
@@ -184,25 +182,29 @@ def test_a_killed_run_has_the_losses_of_an_uninterrupted_one(
 def test_a_process_killed_outright_goes_on_with_the_same_losses(
     recipe: Recipe, tmp_path: Path
 ) -> None:
-    """kill -9 between two checkpoints of a real process, then the same command again."""
+    """kill -9 between two checkpoints of a process, then the same command again."""
     arguments = training(max_steps=30, save_steps=4)
     spec = spec_of(recipe, training=arguments)
-    file = tmp_path / "grpo.yaml"
+    file, said = tmp_path / "grpo.yaml", tmp_path / "said.txt"
     file.write_text(json.dumps(spec.model_dump(mode="json", exclude_unset=True)))
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([PATH, *sys.path])}
-    command = [sys.executable, "-m", "rank_rl", "grpo", str(file)]
     out = Path(spec.run.output_dir)
-    with subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None and not (out / "checkpoint-8" / "trainer_state.json").exists():
-            time.sleep(0.02)
-        process.kill()
+    process = warm.command("grpo", file, said=said)
+    while process.is_alive() and not (out / "checkpoint-8" / "trainer_state.json").exists():
+        time.sleep(0.02)
+    process.kill()
+    process.join()
+    assert process.exitcode == -9, said.read_text()
     before = len(steps(spec))
     assert 8 <= before < 30, "the run was to be killed on its way"
-    subprocess.run(command, env=env, check=True, capture_output=True)
+    again = warm.command("grpo", file, said=said)
+    again.join()
+    assert again.exitcode == 0, said.read_text()
     resumed = curve(spec)
     assert [r["step"] for r in steps(spec)] == list(range(1, 31))
-    whole = [*command, "--set", f"run.output_dir={tmp_path / 'whole'}"]
-    subprocess.run(whole, env=env, check=True, capture_output=True)
+    folder = f"run.output_dir={tmp_path / 'whole'}"
+    whole = warm.command("grpo", file, "--set", folder, said=said)
+    whole.join()
+    assert whole.exitcode == 0, said.read_text()
     text = (tmp_path / "whole" / "training_log.jsonl").read_text()
     rows = [r for r in map(json.loads, text.splitlines()) if "loss" in r]
     assert resumed == [(r["loss"], r["grad_norm"], r["reward"]) for r in rows]

@@ -142,8 +142,8 @@ def _published(source: Source, fmt: Any) -> bool:
     if getattr(fmt.params, "head", None) != "auto" or _head_file(source) is not None:
         return False
     try:
-        config = AutoConfig.from_pretrained(str(source.path))
-    except (OSError, ValueError, KeyError) as error:
+        config = AutoConfig.from_pretrained(str(source.path), trust_remote_code=False)
+    except loading.UNREADABLE as error:
         raise ModelError(
             f"config cannot be read: {error}", where=f"model {source.name!r}"
         ) from error

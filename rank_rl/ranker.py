@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypedDict
 from rank_rl import formats, strategies
 from rank_rl.data.first_stage import reorder
 from rank_rl.data.given import Document, FirstStage, candidate, check_first_stage
+from rank_rl.errors import RecipeError
 from rank_rl.formats import base
 from rank_rl.formats.base import Format
 from rank_rl.formats.budget import CutReport
@@ -108,12 +109,12 @@ class TaskRanker:
         made = strategies.make(strategy) if isinstance(strategy, StrategySpec) else strategy
         self.strategy: Strategy = made
         self.generator = generator
-        if loaded is not None and generator is None:
+        if loaded is not None and generator is None and formats.kind(fmt) != "scorer":
             from rank_rl.generation.local import LocalGenerator
 
             self.generator = LocalGenerator(loaded, max_new_tokens=max_new_tokens)
         if asker is None:
-            if loaded is None or self.generator is None:
+            if loaded is None:
                 raise TypeError("a model (loaded), or what answers in its place (asker)")
             how = (self.readout, self.reasoning, rules_of(reading))
             asker = make_asker(loaded, fmt, self.generator, *how)
@@ -121,6 +122,7 @@ class TaskRanker:
         self.counters = Counters()
         self.repeats = Repeats(asker, most=MOST)
         self._remembers = False
+        self._batch_size = 0
         self._fits = 0  # so many candidates the strategy is known to rank
         self._batcher: Batcher | None = None
         self._lock = threading.Lock()
@@ -132,8 +134,17 @@ class TaskRanker:
 
     @property
     def batch_size(self) -> int:
-        """How many views are asked at once."""
-        return int(getattr(self.asker, "batch_size", 0) or getattr(self.generator, "batch_size", 1))
+        """How many views are asked at once; a generator of one's own may answer fewer together."""
+        own = getattr(self.asker, "batch_size", 0) or getattr(self.generator, "batch_size", 1)
+        return self._batch_size or int(own)
+
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        if size < 1:
+            raise RecipeError(f"{size}", where="batch_size", expected="1 or more")
+        self._batch_size = size
+        if self.generator is not None and hasattr(self.generator, "batch_size"):
+            self.generator.batch_size = size
 
     def remember(self, most: int) -> None:
         """Keep so many answers between calls, the latest used; 0 keeps none, which is the default.

@@ -75,7 +75,10 @@ class Reranker(Ranker):
         known, which = _specs(format, strategy)
         how = settings_of(spec, known, which, overrides)
         cache = how.other.pop("cache", 0)
+        size = how.other.get("batch_size")
         made: Reranker = cls(**(_in_vllm(how, spec) if engine == "engine" else _here(how, spec)))
+        if size is not None and engine == "local":
+            made.batch_size = size
         if cache:
             made.remember(cache)
         return made
@@ -200,13 +203,8 @@ def settings_of(
 
 def _here(how: Settings, spec: ModelSpec) -> dict[str, Any]:
     """The arguments of a ranker whose model is loaded by transformers."""
-    from rank_rl.generation.local import LocalGenerator
-
     loaded = load_for(how.fmt, spec, device=how.other.pop("device", "auto"))
-    size = how.other.pop("batch_size", None)
-    if size is not None and formats.kind(how.fmt) != "scorer":
-        length = how.other.get("max_new_tokens", MAX_NEW_TOKENS)
-        how.other["generator"] = LocalGenerator(loaded, max_new_tokens=length, batch_size=size)
+    how.other.pop("batch_size", None)
     fixed = {"loaded": loaded, "fmt": how.fmt, "strategy": how.strategy}
     return {**fixed, **how.reading, **how.other}
 

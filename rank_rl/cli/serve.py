@@ -172,8 +172,8 @@ def _warm(served: Served) -> Service:
         remember=served.remember,
     )
     if served.options.engine != "endpoint":  # what it answers may cost money
-        task = ranker.task("what is this?", ["a warm-up", "a document"], first_stage="given")
-        service.batcher.submit(task).result()
+        task = ranker.task("what is this?", ["a warm-up", "a document"])
+        service.batcher.submit(task, explain=1).result()
     return service
 
 

@@ -173,7 +173,7 @@ def read(fmt: Format, view: View, prompt: Prompt, completion: Completion) -> Out
 def make_asker(
     loaded: Loaded,
     fmt: Format,
-    generator: Generator,
+    generator: Generator | None,
     readout: Readout,
     reasoning: Reasoning,
     rules: Rules = NO_RULES,
@@ -198,6 +198,8 @@ def make_asker(
         return SlotAsker(fmt, PackedScorer(loaded, fmt), readout=readout)  # type: ignore[arg-type]
     if readout == "score":
         return LabelAsker(fmt, loaded, reasoning=reasoning)
+    if generator is None:
+        raise TypeError("a text format needs a generator")
     return TextAsker(
         fmt,
         generator,
@@ -352,6 +354,7 @@ class ScorerAsker:
 
     def __init__(self, fmt: Any, loaded: Loaded) -> None:
         self.fmt, self.loaded = fmt, loaded
+        self.batch_size = 32
         self.tokens = loaded.model.tokens
         self.cuts = CutReport()
 

@@ -46,6 +46,7 @@ class Cache:
         self.index: Any = None
         self.positions: Any = None
         self.mask: Any = None
+        self._added: dict[tuple[int, int | None], torch.Tensor] = {}
 
     def grow(self, room: int) -> None:
         """Make room for rows of so many tokens."""
@@ -75,6 +76,27 @@ class Cache:
         for row, places in zip(rows, index, strict=True):
             held[0][row, :, : len(places)] = call.key[0].index_select(1, places)
             held[1][row, :, : len(places)] = call.value[0].index_select(1, places)
+
+    def begin(self, index: Any, positions: Any, mask: Any) -> None:
+        """Say where the tokens of the next pass go and stand, and what they see."""
+        self.index, self.positions, self.mask = index, positions, mask
+        self._added = {}
+
+    def added(self, times: int, window: int | None, dtype: Any) -> torch.Tensor:
+        """What is added to the scores of the pass, (R, 1, times * W, S); alike in most layers."""
+        import torch
+
+        known = self._added.get((times, window))
+        if known is None:
+            seen = self.mask
+            if window is not None:
+                places = torch.arange(seen.shape[-1], device=seen.device)
+                seen = seen & (self.positions[:, None, :, None] - places < window)
+            known = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+            lowest = torch.finfo(torch.bfloat16).min  # finite in every dtype that models have
+            known = known.masked_fill_(~seen, lowest).repeat(1, 1, times, 1)
+            self._added[(times, window)] = known
+        return known
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keep these rows only, in this order."""
@@ -132,10 +154,6 @@ def go_on(call: Call, cache: Cache) -> torch.Tensor:
     values[rows, :, cache.index] = call.value.transpose(1, 2).to(values.dtype)
     n, heads, width, dim = call.query.shape
     kinds, seen = keys.shape[1], cache.mask.shape[-1]
-    mask = cache.mask
-    if call.window is not None:
-        places = torch.arange(seen, device=mask.device)
-        mask = mask & (cache.positions[:, None, :, None] - places < call.window)
     # Query heads that share a key head become rows of it: no kernel has to repeat the keys.
     times = heads // kinds
     queries = call.query.reshape(n, kinds, times * width, dim)
@@ -143,7 +161,7 @@ def go_on(call: Call, cache: Cache) -> torch.Tensor:
         queries.to(keys.dtype),
         keys[:, :, :seen],
         values[:, :, :seen],
-        attn_mask=mask.repeat(1, 1, times, 1) if times > 1 else mask,
+        attn_mask=cache.added(times, call.window, keys.dtype),
         scale=call.scaling,
     )
     return out.reshape(n, heads, width, -1).transpose(1, 2).to(call.value.dtype)
@@ -221,15 +239,13 @@ class Decoder:
             index.append([cache.room] * pad + places)
             positions.append([0] * pad + places)
         device = self.device
-        cache.index = torch.tensor(index, device=device)
-        cache.positions = torch.tensor(positions, device=device)
-        cache.mask = (
-            torch.arange(most, device=device) <= cache.positions[:, None, :, None]
-        )  # (R, 1, W, S)
+        stands = torch.tensor(positions, device=device)
+        seen = torch.arange(most, device=device) <= stands[:, None, :, None]
+        cache.begin(torch.tensor(index, device=device), stands, seen)
         with using(self.model, GO_ON, go_on), exact_head(self.model):
             out = self.model(
                 input_ids=torch.tensor(ids, device=device),
-                position_ids=cache.positions,
+                position_ids=stands,
                 use_cache=False,
                 logits_to_keep=kept,
                 layout=cache,

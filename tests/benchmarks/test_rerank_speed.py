@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -151,12 +152,15 @@ def test_a_run_writes_numbers_reasons_and_the_page(
 def test_a_worker_that_fails_is_told_by_what_it_said(bench: Any, tmp_path: Path) -> None:
     processes = bench("processes")
     log = tmp_path / "log"
-    worker = processes.Worker("absent.py", sys.executable, threads=1, log=log, timeout=60)
-    with pytest.raises(processes.WorkerError, match="absent.py"):
-        worker.ask(do="open", system="x", settings={}, workload={})
-    worker.close()
-    worker = processes.Worker("worker_plain.py", sys.executable, threads=1, log=log, timeout=120)
-    with pytest.raises(processes.WorkerError, match="^OSError: "):
-        worker.ask(do="open", system="x", settings={"folder": "no-such-folder"}, workload={})
-    worker.close()
+
+    def started(script: str) -> Any:
+        return closing(processes.Worker(script, sys.executable, threads=1, log=log, timeout=120))
+
+    with started("absent.py") as worker:
+        with pytest.raises(processes.WorkerError, match="absent.py"):
+            worker.ask(do="open", system="x", settings={}, workload={})
+    with started("worker_plain.py") as worker:
+        with pytest.raises(processes.WorkerError, match="^OSError: "):
+            settings = {"folder": "no-such-folder", "size": 1}
+            worker.ask(do="open", system="x", settings=settings, workload={})
     assert worker.process.returncode is not None

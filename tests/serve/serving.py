@@ -21,7 +21,7 @@ from rank_rl.specs import FormatSpec, ModelSpec
 
 SLOTS = FormatSpec(name="slots", mode="reason", doc_tokens=16)
 # One for all: reading certificates takes longer than most requests.
-HTTP = httpx2.Client(timeout=60, verify=False)
+HTTP = httpx2.Client(timeout=300, verify=False)
 DOCUMENTS = ["the river", "the lake is deep", "a small town", "who is the father?", "the film"]
 
 
@@ -53,7 +53,7 @@ class Held:
         queries = [view.query.text for view in views]
         self.asked.append(queries)
         self.came.release()
-        assert self.go.wait(30), "never let go"
+        assert self.go.wait(120), "never let go"
         self.fails(queries)
         return self._ask(views)
 

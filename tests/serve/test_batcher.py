@@ -29,7 +29,7 @@ def task(query: str, n: int = 4) -> RankingTask:
 def first_held(held: Held, batcher: Batcher) -> None:
     """Keep the thread busy with a first task, so that what is submitted next waits."""
     batcher.submit(task("first"))
-    assert held.came.acquire(timeout=30)
+    assert held.came.acquire(timeout=120)
 
 
 def test_what_many_threads_submit_is_what_each_gets_alone(loaded):
@@ -39,7 +39,7 @@ def test_what_many_threads_submit_is_what_each_gets_alone(loaded):
     found = [None] * len(tasks)
 
     def ask(i: int) -> None:
-        found[i] = batcher.submit(tasks[i]).result(30).ranking
+        found[i] = batcher.submit(tasks[i]).result(120).ranking
 
     threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(tasks))]
     for thread in threads:
@@ -62,7 +62,7 @@ def test_what_came_during_a_batch_shares_the_next(loaded):
     assert batcher.waiting == 6
     held.go.set()
     for future in futures:
-        assert len(future.result(30).ranking.docids) == 4
+        assert len(future.result(120).ranking.docids) == 4
     batcher.close()
     assert held.asked == [["first"], [f"query {i}" for i in range(5)]]
     assert sizes == [1, 5]
@@ -76,7 +76,7 @@ def test_together_bounds_how_many_share(loaded):
         first_held(held, batcher)
         futures = [batcher.submit(task(f"query {i}")) for i in range(5)]
         held.go.set()
-        assert [len(f.result(30).ranking.docids) for f in futures] == [4] * 5
+        assert [len(f.result(120).ranking.docids) for f in futures] == [4] * 5
         batcher.close()
         assert sizes == expected
     with pytest.raises(ValueError, match="together is 0"):
@@ -89,10 +89,10 @@ def test_a_task_joins_one_that_has_rounds_to_go(loaded):
     held = Held(ranker)
     batcher = Batcher(ranker)
     long = batcher.submit(task("long", 9))
-    assert held.came.acquire(timeout=30)
+    assert held.came.acquire(timeout=120)
     short = batcher.submit(task("short", 2))
     held.go.set()
-    assert long.result(30).depth > short.result(30).depth
+    assert long.result(120).depth > short.result(30).depth
     batcher.close()
     assert held.asked[0] == ["long"] and sorted(held.asked[1]) == ["long", "short"]
 
@@ -102,11 +102,11 @@ def test_a_cancelled_task_is_dropped(loaded):
     held = Held(ranker)
     batcher = Batcher(ranker)
     begun = batcher.submit(task("begun", 9))
-    assert held.came.acquire(timeout=30)
+    assert held.came.acquire(timeout=120)
     queued, kept = batcher.submit(task("queued")), batcher.submit(task("kept"))
     assert begun.cancel() and queued.cancel()
     held.go.set()
-    assert len(kept.result(30).ranking.docids) == 4
+    assert len(kept.result(120).ranking.docids) == 4
     with pytest.raises(CancelledError):
         begun.result(0)
     batcher.close()
@@ -128,9 +128,9 @@ def test_a_failing_task_fails_nobody_else(loaded):
     futures = {q: batcher.submit(task(q)) for q in ("one", "bad", "two")}
     held.go.set()
     with pytest.raises(BackendError, match="no answer"):
-        futures["bad"].result(30)
-    good = {q: futures[q].result(30).ranking for q in ("one", "two")}
-    after = batcher.submit(task("after")).result(30)
+        futures["bad"].result(120)
+    good = {q: futures[q].result(120).ranking for q in ("one", "two")}
+    after = batcher.submit(task("after")).result(120)
     batcher.close()
     assert held.asked[1] == ["one", "bad", "two"]
     for query, ranking in [*good.items(), ("after", after.ranking)]:
@@ -151,7 +151,7 @@ def test_a_batch_that_is_too_large_is_asked_in_parts(loaded):
     first_held(held, batcher)
     futures = [batcher.submit(task(f"query {i}")) for i in range(3)]
     held.go.set()
-    assert [len(f.result(30).ranking.docids) for f in futures] == [4] * 3
+    assert [len(f.result(120).ranking.docids) for f in futures] == [4] * 3
     batcher.close()
 
 
@@ -172,15 +172,15 @@ def test_a_failing_explanation_fails_only_those_that_wanted_one(loaded):
     explained = batcher.submit(task("explained"), explain=2)
     held.go.set()
     with pytest.raises(RuntimeError, match="cannot write"):
-        explained.result(30)
-    assert len(plain.result(30).ranking.docids) == 4
-    assert len(batcher.submit(task("after")).result(30).ranking.docids) == 4
+        explained.result(120)
+    assert len(plain.result(120).ranking.docids) == 4
+    assert len(batcher.submit(task("after")).result(120).ranking.docids) == 4
     batcher.close()
 
 
 def test_explanations_are_passed_on(loaded):
     batcher = Batcher(ranker_of(loaded))
-    result = batcher.submit(task("who?"), explain=2).result(30)
+    result = batcher.submit(task("who?"), explain=2).result(120)
     batcher.close()
     assert set(result.notes) == set(result.ranking.docids[:2])
 
@@ -192,7 +192,7 @@ def test_a_task_that_does_not_fit_is_told_so(loaded):
     )
     batcher = Batcher(ranker)
     with pytest.raises(RecipeError, match="picks the worst"):
-        batcher.submit(task("who?")).result(30)
+        batcher.submit(task("who?")).result(120)
     assert batcher.alive and batcher.waiting == 0
     batcher.close()
 
@@ -208,6 +208,6 @@ def test_closing_finishes_what_was_taken(loaded):
         batcher.submit(task("late"))
     assert batcher.alive
     held.go.set()
-    assert [len(f.result(30).ranking.docids) for f in futures] == [4] * 3
+    assert [len(f.result(120).ranking.docids) for f in futures] == [4] * 3
     batcher.close()
     assert not batcher.alive

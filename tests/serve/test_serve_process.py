@@ -37,7 +37,7 @@ def checkpoint(tiny_model_dir: Path, tmp_path: Path) -> Path:
 
 def test_from_start_to_end(checkpoint: Path) -> None:
     command = [sys.executable, "-m", "rank_rl", "serve", str(checkpoint), "--port", "0"]
-    command += ["--api-key-env", "SERVE_KEYS", "--max-documents", "60"]
+    command += ["--api-key-env", "SERVE_KEYS", "--max-documents", "60", "--grace", "300"]
     environment = {**os.environ, "SERVE_KEYS": "secret", "OMP_NUM_THREADS": "1"}
     server = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -65,11 +65,11 @@ def test_from_start_to_end(checkpoint: Path) -> None:
         while not HTTP.get(url + "/health").json()["requests"]:
             assert asking.is_alive()
         server.send_signal(signal.SIGTERM)
-        asking.join(60)
+        asking.join(300)
         told = answers[0].json()
         assert told["order"] == "model" and len(told["results"]) == 40
         assert told["model"] == "run/final"
-        out, err = server.communicate(timeout=60)
+        out, err = server.communicate(timeout=300)
         assert server.returncode == 0 and out == "ended\n" and "Traceback" not in err
         assert "secret" not in err
     finally:

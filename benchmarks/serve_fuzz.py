@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from serve_load import PATIENCE_S, Running, machine
+from serve_load import PATIENCE_S, Running, end_with_us, machine
 
 from rank_rl.seeds import rng
 
@@ -111,6 +111,7 @@ def fuzz(server: Running, given: argparse.Namespace) -> dict[str, Any]:
 def main() -> int:
     """0 when every answer was right and the server went on and ended as it should."""
     given = options()
+    end_with_us()
     settings = {k: v for k, v in vars(given).items() if k not in ("write", "model")}
     settings["model"] = "/".join(Path(given.model).resolve().parts[-3:])
     on = machine()

@@ -17,6 +17,7 @@ import asyncio
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -203,8 +204,14 @@ def machine() -> dict[str, Any]:
     }
 
 
+def end_with_us() -> None:
+    """Let SIGTERM end this process as an exception does, so that the servers end too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
 def main() -> None:
     given = options()
+    end_with_us()
     settings = {k: v for k, v in vars(given).items() if k not in ("write", "model")}
     settings["model"] = "/".join(Path(given.model).resolve().parts[-3:])
     on = machine()

@@ -178,11 +178,11 @@ def settings_of(
     other = dict(overrides)
     reading: Any = {k: other.pop(k) for k in Reading.__annotations__ if k in other}
     if format is not None and not (folder / FILE).is_file():
-        log.warning("%s has no prompt contract: asked as told", spec.name)
+        log.warning("%s: has no prompt contract, is asked as told", spec.name)
         return Settings(formats.make(format), strategy, reading, other)
     contract = PromptContract.read(folder)
     if format is not None and format != contract.format:
-        log.warning("%s was trained with another format: its contract is not used", spec.name)
+        log.warning("%s: was trained with another format: its contract is not used", spec.name)
         return Settings(formats.make(format), strategy, reading, other)
     fmt = formats.make(contract.format)
     contract.check(fmt, where=spec.name)
@@ -193,9 +193,10 @@ def settings_of(
         elif reading[name] != own:
             log.warning("%s: %s is %s, its contract says %s", spec.name, name, reading[name], own)
     if strategy is not None and strategy != contract.strategy:
+        own = contract.strategy
         log.warning(
-            "%s: strategy is %s, its contract says %s",
-            *(spec.name, strategy.name, contract.strategy.name),
+            "%s: strategy is %s %s, its contract says %s %s",
+            *(spec.name, strategy.name, strategy.params, own.name, own.params),
         )
     other.setdefault("max_new_tokens", contract.max_new_tokens)
     return Settings(fmt, strategy or contract.strategy, reading, other)

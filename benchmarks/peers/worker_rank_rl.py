@@ -39,7 +39,7 @@ class Ours:
                 rankings=[list(result.ranking.docids) for result in results],
                 calls=len(rows),
                 rows=rows,
-                written=len(rows) if by_label else written,
+                written=written if written and not by_label else len(rows),
                 computed=sum(r.prompt_tokens + r.completion_tokens for r in results),
                 texts=[e.completion.text for e in exchanges if not by_label],
             )

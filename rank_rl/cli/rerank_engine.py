@@ -38,11 +38,7 @@ def check(options: Options) -> None:
     format_named(options.format_)
     strategy_named(options.strategy, options.strategy_params)
     if options.engine == "endpoint":
-        own: dict[str, object] = {
-            "constrained": options.constrained,
-            "batch-size": options.batch_size,
-        }
-        own |= {"thinking-budget": options.thinking_budget, "revision": options.revision}
+        own: dict[str, object] = {"batch-size": options.batch_size, "revision": options.revision}
         refuse({**own, "device": options.device != "auto"}, "not with --engine endpoint")
         expected = "with --engine endpoint, how the model is asked, e.g. permutation"
         given(options.format_, "--format", expected)

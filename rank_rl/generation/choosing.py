@@ -67,7 +67,7 @@ class LabelReading:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Trie:
+class Trie:
     """The labels of a question as token paths behind ``stem``.
 
     ``nodes`` are the places where a next token decides, by their path; the first is the root.
@@ -109,11 +109,11 @@ class _Trie:
 class _Bundle:
     """Questions that begin alike; the first ``shared`` tokens of their stems are read once."""
 
-    tries: tuple[_Trie, ...]
+    tries: tuple[Trie, ...]
     shared: int
 
     @classmethod
-    def of(cls, trie: _Trie) -> _Bundle:
+    def of(cls, trie: Trie) -> _Bundle:
         return cls(tries=(trie,), shared=len(trie.stem) - 1)
 
     @property
@@ -127,7 +127,7 @@ class _Bundle:
         rests = ((len(t.stem) - self.shared, t.nodes) for t in self.tries)
         return self.shared + sum(rest + len(path) for rest, nodes in rests for path in nodes)
 
-    def joined(self, trie: _Trie) -> _Bundle | None:
+    def joined(self, trie: Trie) -> _Bundle | None:
         """With one question more; None where its tokens are fewer in a group of their own."""
         shared = _alike(self.tries[0].stem[: self.shared], trie.stem[:-1])
         grown = replace(self, tries=(*self.tries, trie), shared=shared)
@@ -167,7 +167,7 @@ def ask_labels(
         ) from error
     readings: list[LabelReading] = []
     with torch.no_grad(), evaluating(model), autocast_context(loaded):
-        for bundles in _batches([_trie(tokens, q) for q in questions], batch_tokens):
+        for bundles in _batches([trie_of(tokens, q) for q in questions], batch_tokens):
             started = time.perf_counter()
             tries = [trie for bundle in bundles for trie in bundle.tries]
             groups = [(b.tries[0].stem[: b.shared], b.segments) for b in bundles]
@@ -181,7 +181,7 @@ def ask_labels(
     return readings
 
 
-def _reading(trie: _Trie, rows: torch.Tensor, choices: Sequence[str], rate: float) -> LabelReading:
+def _reading(trie: Trie, rows: torch.Tensor, choices: Sequence[str], rate: float) -> LabelReading:
     return LabelReading(
         logprobs=dict(zip(choices, trie.logprobs(rows), strict=True)),
         begins=int(rows[0].argmax()) in trie.first,
@@ -190,7 +190,7 @@ def _reading(trie: _Trie, rows: torch.Tensor, choices: Sequence[str], rate: floa
     )
 
 
-def _trie(tokens: ChatTokens, question: Question) -> _Trie:
+def trie_of(tokens: ChatTokens, question: Question) -> Trie:
     """The labels as the tokenizer writes them behind the lead.
 
     A tokenizer may join the lead's last characters with the label's first ones (``>[``). Then the
@@ -203,7 +203,7 @@ def _trie(tokens: ChatTokens, question: Question) -> _Trie:
     shared = min(shared, len(rows[0]), *(len(row) - 1 for row in rows[1:]))
     paths = tuple(tuple(row[shared:]) for row in rows[1:])
     begins = {path[0] for path in paths} | set(rows[0][shared : shared + 1])
-    return _Trie(stem=rows[0][:shared], paths=paths, first=frozenset(begins))
+    return Trie(stem=rows[0][:shared], paths=paths, first=frozenset(begins))
 
 
 def _alike(first: Sequence[int], second: Sequence[int]) -> int:
@@ -212,7 +212,7 @@ def _alike(first: Sequence[int], second: Sequence[int]) -> int:
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
 
 
-def _batches(tries: Sequence[_Trie], batch_tokens: int) -> Iterator[list[_Bundle]]:
+def _batches(tries: Sequence[Trie], batch_tokens: int) -> Iterator[list[_Bundle]]:
     """Consecutive questions, as many as fit ``batch_tokens``, in bundles that begin alike."""
     held: list[_Bundle] = []
     for trie in tries:

@@ -15,9 +15,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rank_rl.formats.base import Format
-from rank_rl.generation.choosing import LabelReading, Question, _Trie, _trie
+from rank_rl.generation.choosing import LabelReading, Question, Trie, trie_of
 from rank_rl.generation.engine_read import Peek
-from rank_rl.generation.guided import _completion, _row
+from rank_rl.generation.guided import completion_of, row_of
 from rank_rl.generation.readout import Place, find_places
 from rank_rl.models.packed import SlotLabels, SlotReading
 from rank_rl.records import Completion, Prompt, View
@@ -94,7 +94,7 @@ def read_labels(engine: Engine, questions: Sequence[Question]) -> list[LabelRead
         ModelError: a prompt fills the window.
     """
     started = time.perf_counter()
-    tries = [_trie(engine.tokens, question) for question in questions]
+    tries = [trie_of(engine.tokens, question) for question in questions]
     asked = [row for trie in tries for row in label_rows(trie)]
     peeks = iter(engine.peek([row for row, _ in asked], [ids for _, ids in asked]))
     rate = (time.perf_counter() - started) / max(1, sum(trie.tokens for trie in tries))
@@ -105,7 +105,7 @@ def read_labels(engine: Engine, questions: Sequence[Question]) -> list[LabelRead
     return found
 
 
-def label_rows(trie: _Trie) -> list[tuple[list[int], list[int]]]:
+def label_rows(trie: Trie) -> list[tuple[list[int], list[int]]]:
     """For each place where a next token decides: the ids before it, and those that may follow."""
     return [
         ([*trie.stem, *node], sorted({p[len(node)] for p in trie.paths if _beyond(p, node)}))
@@ -117,7 +117,7 @@ def _beyond(path: Sequence[int], node: Sequence[int]) -> bool:
     return len(path) > len(node) and tuple(path[: len(node)]) == tuple(node)
 
 
-def label_reading(trie: _Trie, peeks: Sequence[Peek], choices: Sequence[str]) -> LabelReading:
+def label_reading(trie: Trie, peeks: Sequence[Peek], choices: Sequence[str]) -> LabelReading:
     """The reading of one question from those of its places."""
     table: Any = {
         (i, token): logprob
@@ -180,7 +180,7 @@ def fill(
     Raises:
         ModelError: a score is not a token of its own.
     """
-    rows = [_row(engine, *pair, fmt) for pair in zip(prompts, views, strict=True)]  # type: ignore[arg-type]
+    rows = [row_of(engine, *pair, fmt) for pair in zip(prompts, views, strict=True)]  # type: ignore[arg-type]
     fits = [len(row.ids) <= engine.window for row in rows]
     started = time.perf_counter()
     for step in range(max((len(row.places) for row in rows), default=0)):
@@ -191,7 +191,7 @@ def fill(
             row.choose(step, peek.logprobs)  # type: ignore[arg-type]
     share = (time.perf_counter() - started) / max(1, sum(fits))
     return [
-        _completion(row, prompt, view, fmt, share)
+        completion_of(row, prompt, view, fmt, share)
         if fit
         else Completion(text="", finish="error", prompt_tokens=row.prompt_tokens)
         for row, prompt, view, fit in zip(rows, prompts, views, fits, strict=True)

@@ -78,7 +78,7 @@ def fill(
     Raises:
         ModelError: a score is not a token of its own.
     """
-    rows = [_row(loaded, *pair, fmt) for pair in zip(prompts, views, strict=True)]
+    rows = [row_of(loaded, *pair, fmt) for pair in zip(prompts, views, strict=True)]
     longest = window(loaded)
     done = {
         i: Completion(text="", finish="error", prompt_tokens=row.prompt_tokens)
@@ -93,11 +93,16 @@ def fill(
         _fill_batch(loaded, [rows[i] for i in chosen])
         share = (time.perf_counter() - started) / len(chosen)
         for i in chosen:
-            done[i] = _completion(rows[i], prompts[i], views[i], fmt, share)
+            done[i] = completion_of(rows[i], prompts[i], views[i], fmt, share)
     return [done[i] for i in range(len(rows))]
 
 
-def _row(loaded: Loaded, prompt: Prompt, view: View, fmt: ScoresFormat) -> _Row:
+def row_of(loaded: Loaded, prompt: Prompt, view: View, fmt: ScoresFormat) -> _Row:
+    """A prompt with its answer, whose scores are still to be chosen.
+
+    Raises:
+        ModelError: a score is not a token of its own.
+    """
     blank = fmt.written(view, [fmt.label_texts(view)[0]] * len(view.labels))
     text = blank.removeprefix(prompt.prefill)
     start, ids, places = find_places(loaded, prompt, text, fmt, view)
@@ -142,9 +147,10 @@ def _fill_batch(loaded: Loaded, rows: Sequence[_Row]) -> None:
                     row.choose(step, found)
 
 
-def _completion(
+def completion_of(
     row: _Row, prompt: Prompt, view: View, fmt: ScoresFormat, seconds: float
 ) -> Completion:
+    """The filled answer, with the log-probabilities of all scores."""
     texts = fmt.label_texts(view)
     slots = {
         place.label: dict(zip(texts, found, strict=True))

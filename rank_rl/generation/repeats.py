@@ -16,6 +16,7 @@ from rank_rl.generation.asking import Asked, Asker
 from rank_rl.records import Answer, Order, Outcome, Pick, Scores, View
 
 MOST = 1024  # answers remembered
+CHARACTERS = 1 << 24  # of what they show, in all
 
 
 class Repeats:
@@ -32,6 +33,7 @@ class Repeats:
         self.asker, self.most = asker, most
         self.repeated = 0
         self._known: OrderedDict[Hashable, Asked] = OrderedDict()
+        self._held = 0
 
     def ask(self, views: Sequence[View]) -> list[Asked]:
         """One answer a view, in order."""
@@ -52,11 +54,18 @@ class Repeats:
             answers[i] if i in answers else again(found[key], views[i])
             for i, key in enumerate(keys)
         ]
-        for key in found:
-            self._known[key] = found[key]
-        while len(self._known) > self.most:
-            self._known.popitem(last=False)
+        for i in answers:
+            self._known[keys[i]] = answers[i]
+            self._held += _size(answers[i].exchange.view)
+        while len(self._known) > self.most or (self._held > CHARACTERS and self._known):
+            _, oldest = self._known.popitem(last=False)
+            self._held -= _size(oldest.exchange.view)
         return result
+
+
+def _size(view: View) -> int:
+    """Characters shown, about."""
+    return sum(len(c.text) for c in view.candidates)
 
 
 def shown(view: View) -> Hashable:

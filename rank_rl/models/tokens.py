@@ -19,7 +19,7 @@ from rank_rl.formats.labels import softened
 from rank_rl.records import Message, Prompt, SlotPrompt
 
 _HOLLOW = "RankRlContent{}OfThisChat"
-_REMEMBERED = 4096
+_REMEMBERED, _CHARACTERS = 4096, 1 << 22  # texts, and characters of them, whose ids are kept
 # What breaks up an imitation and is taken out of the ids again: characters that no text has.
 _MARKS = ("\ue000", "\U000f0000", "\u0378")
 _MARKER = re.compile(r"[<＜\[｜|{].*[>＞\]｜|}]", re.DOTALL)
@@ -58,6 +58,7 @@ class Tokens:
         self.tokenizer = tokenizer
         self.special_tokens = control_tokens(tokenizer)
         self._known: dict[str, tuple[int, ...]] = {}
+        self._characters = 0
         special = sorted(_specials(tokenizer), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, special)) or r"(?!)")
         ids = set(tokenizer.convert_tokens_to_ids(special))
@@ -80,8 +81,10 @@ class Tokens:
             rows = self._encode_all(new, split=True)["input_ids"]
             plain = (self._plain(text, row) for text, row in zip(new, rows, strict=True))
             known.update(zip(new, plain, strict=True))
-            if len(self._known) > _REMEMBERED:
+            self._characters += sum(map(len, new))
+            if len(self._known) > _REMEMBERED or self._characters > _CHARACTERS:
                 self._known.clear()
+                self._characters = sum(map(len, known))
             self._known.update(known)
         return [known[text] for text in texts]
 

@@ -59,27 +59,30 @@ def read(path: Path) -> dict[str, Answered]:
     found: dict[str, Answered] = {}
     for _, line in json_lines(path):
         answered = found.setdefault(str(line.get("qid", "")), Answered())
-        _cost(answered, _mapping(line.get("completion")))
+        add_cost(answered, _mapping(line.get("completion")))
         if "explains" in line:
-            _explanation(answered, line)
+            add_explanation(answered, line)
         else:
-            _exchange(answered, line)
+            add_exchange(answered, line)
     return found
 
 
-def _cost(answered: Answered, completion: Mapping[str, Any]) -> None:
+def add_cost(answered: Answered, completion: Mapping[str, Any]) -> None:
+    """Count what one answer took."""
     answered.prompt_tokens += int(_number(completion.get("prompt_tokens")))
     answered.completion_tokens += int(_number(completion.get("completion_tokens")))
     answered.seconds += _number(completion.get("seconds"))
 
 
-def _explanation(answered: Answered, line: Mapping[str, Any]) -> None:
+def add_explanation(answered: Answered, line: Mapping[str, Any]) -> None:
+    """Take on what was written about a document."""
     if note := _text(line.get("note")):
         answered.notes[str(line["explains"])] = note
     _count(answered.issues, line.get("issues"))
 
 
-def _exchange(answered: Answered, line: Mapping[str, Any]) -> None:
+def add_exchange(answered: Answered, line: Mapping[str, Any]) -> None:
+    """Take on one question with its answer."""
     outcome, completion = _mapping(line.get("outcome")), _mapping(line.get("completion"))
     answered.calls += 1
     answered.query = answered.query or _text(line.get("query"))

@@ -137,8 +137,8 @@ def _render(
     compared: Sequence[Shown],
     **filled: Any,
 ) -> str:
-    script, early = _asset("report.js"), _asset("theme.js")
-    return _environment().get_template("report.html.j2").render(
+    script, early = asset("report.js"), asset("theme.js")
+    return environment().get_template("report.html.j2").render(
         parts=parts,
         data=filled.get("data") or [Markup("{}")] * len(parts),
         cut=filled.get("cut") or Cut(),
@@ -147,35 +147,38 @@ def _render(
         macro_words=said,
         compared=compared,
         stages=content.stages,
-        style=Markup(_asset("report.css")),
+        style=Markup(asset("report.css")),
         script=Markup(script),
         early=Markup(early),
-        hashes=[_digest(script), _digest(early)],
+        hashes=[digest(script), digest(early)],
         version=rank_rl.__version__,
     )  # fmt: skip
 
 
 @lru_cache(maxsize=1)
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_asset),
+def environment() -> jinja2.Environment:
+    """What renders pages: everything is escaped, and unprintable characters are made harmless."""
+    made = jinja2.Environment(
+        loader=jinja2.FunctionLoader(asset),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=lambda v: clean(v) if isinstance(v, str) and not isinstance(v, Markup) else v,
     )
-    environment.filters["minus"] = _minus
-    environment.filters["word"] = numbers.word
-    return environment
+    made.filters["minus"] = _minus
+    made.filters["word"] = numbers.word
+    return made
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file of the report's: style, script or template."""
     folder = resources.files("rank_rl.report").joinpath("assets")
     return folder.joinpath(name).read_text(encoding="utf-8")
 
 
-def _digest(script: str) -> str:
+def digest(script: str) -> str:
+    """SHA-256 of a script as a content security policy names it, base64."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 

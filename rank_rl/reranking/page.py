@@ -133,14 +133,14 @@ def _least(tasks: Sequence[RankingTask], cut: Cut, top_k: int | None) -> int:
 
 
 def _render(shown: list[Shown], cut: Cut, **words: Any) -> str:
-    script, early = _asset("rankings.js"), report._asset("theme.js")
-    return report._environment().from_string(_asset("rankings.html.j2")).render(
+    script, early = _asset("rankings.js"), report.asset("theme.js")
+    return report.environment().from_string(_asset("rankings.html.j2")).render(
         entries=shown,
         cut=cut,
-        style=Markup(report._asset("report.css") + _asset("rankings.css")),
+        style=Markup(report.asset("report.css") + _asset("rankings.css")),
         script=Markup(script),
         early=Markup(early),
-        hashes=[report._digest(script), report._digest(early)],
+        hashes=[report.digest(script), report.digest(early)],
         version=rank_rl.__version__,
         **words,
     )  # fmt: skip
@@ -215,11 +215,11 @@ def _gathered(traces: Iterable[str]) -> Said:
     found = Said()
     for line in traces:
         record: Mapping[str, Any] = json.loads(line)
-        report_answers._cost(found, record["completion"])
+        report_answers.add_cost(found, record["completion"])
         if "explains" in record:
-            report_answers._explanation(found, record)
+            report_answers.add_explanation(found, record)
         else:
-            report_answers._exchange(found, record)
+            report_answers.add_exchange(found, record)
     return found
 
 

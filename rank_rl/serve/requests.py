@@ -83,14 +83,9 @@ class Asked:
 
     def task(self, ranker: Ranker) -> RankingTask:
         """The documents as candidates, ordered as ``first_stage`` says."""
-        try:
-            return self._task(ranker, self.request.first_stage)
-        except ValueError:  # bm25s takes no texts of which not one has a word that counts
-            return self._task(ranker, "given")
-
-    def _task(self, ranker: Ranker, first_stage: str) -> RankingTask:
-        query, told = self.request.query, self.request.instruction
-        return ranker.task(query, self.texts, instruction=told, first_stage=first_stage)
+        asked = self.request
+        told, first_stage = asked.instruction, asked.first_stage
+        return ranker.task(asked.query, self.texts, instruction=told, first_stage=first_stage)
 
 
 def read(body: bytes, limits: Limits) -> Asked:

@@ -98,6 +98,7 @@ class Driver:
         self._live: set[int] = set()
         self._finished: dict[int, Result] = {}
         self._failed: deque[tuple[int, Exception]] = deque()
+        self._lost: list[_Running] = []  # whose strategy raised
 
     @property
     def waiting(self) -> int:
@@ -116,6 +117,8 @@ class Driver:
         self._live.discard(ticket)
         self._waiting = deque(item for item in self._waiting if item[0] != ticket)
         mine = {id(r): r for r, _ in self._pending if r.index == ticket}
+        mine |= {id(r): r for r in self._lost if r.index == ticket}
+        self._lost = [r for r in self._lost if r.index != ticket]
         self._pending = deque(item for item in self._pending if item[0].index != ticket)
         had = [outcome for r in mine.values() for _, outcome in r.asked]
         return had + [got for r in mine.values() for got in r.got if got is not None]
@@ -159,6 +162,7 @@ class Driver:
             _advance(running, self._pending, self._finished)
         except Exception as error:  # raised by the step, once the others have their answers
             self._failed.append((running.index, error))
+            self._lost.append(running)
 
 
 def run(

@@ -156,11 +156,11 @@ def test_a_worker_that_fails_is_told_by_what_it_said(bench: Any, tmp_path: Path)
     def started(script: str) -> Any:
         return closing(processes.Worker(script, sys.executable, threads=1, log=log, timeout=120))
 
-    with started("absent.py") as worker:
-        with pytest.raises(processes.WorkerError, match="absent.py"):
-            worker.ask(do="open", system="x", settings={}, workload={})
-    with started("worker_plain.py") as worker:
-        with pytest.raises(processes.WorkerError, match="^OSError: "):
-            settings = {"folder": "no-such-folder", "size": 1}
-            worker.ask(do="open", system="x", settings=settings, workload={})
+    refused = pytest.raises(processes.WorkerError, match="absent.py")
+    with started("absent.py") as worker, refused:
+        worker.ask(do="open", system="x", settings={}, workload={})
+    refused = pytest.raises(processes.WorkerError, match="^OSError: ")
+    settings = {"folder": "no-such-folder", "size": 1}
+    with started("worker_plain.py") as worker, refused:
+        worker.ask(do="open", system="x", settings=settings, workload={})
     assert worker.process.returncode is not None

@@ -89,10 +89,10 @@ def test_slot_scores_are_weighted_label_log_probabilities():
 
 
 def test_labels_that_share_beginnings_are_read_place_by_place():
-    from rank_rl.generation.choosing import _Trie
+    from rank_rl.generation.choosing import Trie
 
     # Of "10", "1" and "2": behind "1" another token may follow.
-    trie = _Trie(stem=[9, 9], paths=((1, 0), (1,), (2,)), first=frozenset({1, 2}))
+    trie = Trie(stem=[9, 9], paths=((1, 0), (1,), (2,)), first=frozenset({1, 2}))
     assert label_rows(trie) == [([9, 9], [1, 2]), ([9, 9, 1], [0])]
     peeks = [
         Peek(logprobs={1: math.log(0.5), 2: math.log(0.25), 7: -1.0}, likeliest=1),

@@ -54,9 +54,7 @@ class Launched:
 
 
 @pytest.fixture
-def here(
-    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Path]:
+def here(tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A current folder with a collection and recipes of two stages and a bench."""
     monkeypatch.chdir(tmp_path)
     write_tasks(Path("tasks.jsonl"), tests=3)

@@ -155,8 +155,14 @@ class TaskRanker:
         self._remembers = most > 0
         self.repeats = Repeats(self.asker, most=most or MOST)
 
+    def forget(self) -> None:
+        """Drop what is kept of prompts, which is done wherever nothing is left to rank."""
+        if hasattr(self.asker, "forget"):
+            self.asker.forget()
+
     def session(self) -> Session:
         """Tasks that are added at any time and ranked together, see ``Session``."""
+        self.forget()
         if not self._remembers:
             self.repeats = Repeats(self.asker, most=MOST)
         return Session(self)

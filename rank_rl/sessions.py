@@ -123,7 +123,10 @@ class Session:
         wants.
         """
         finished, asked = self._driver.step()
-        return [(*self._ended(*item), self._tasks.pop(item[0])) for item in finished], asked
+        ended = [(*self._ended(*item), self._tasks.pop(item[0])) for item in finished]
+        if not self._tasks:
+            self.ranker.forget()
+        return ended, asked
 
     def _ended(self, ticket: int, result: Result) -> tuple[int, TaskResult, list[Asked]]:
         asked = [self._asked.pop(id(outcome)) for _, outcome in result.outcomes]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -20,20 +20,30 @@ _CONTEXT.set_forkserver_preload(
 )
 
 
-def start(work: Callable[..., Any], *arguments: Any, said: Path) -> BaseProcess:
+def start(
+    work: Callable[..., Any], *arguments: Any, said: Path, env: Mapping[str, str] | None = None
+) -> BaseProcess:
     """Call ``work``, a function of a module, in a process of its own.
 
-    It has this process's environment and current folder; what it prints is added to ``said``.
+    It has this process's current folder and environment, with ``env`` besides; what it prints is
+    added to ``said``.
     """
-    target = (work, arguments, dict(os.environ), os.getcwd(), str(said))
+    target = (work, arguments, {**os.environ, **(env or {})}, os.getcwd(), str(said))
     process = _CONTEXT.Process(target=_work, args=target)
     process.start()
     return process
 
 
-def command(*arguments: str | Path, said: Path) -> BaseProcess:
+def event() -> Any:
+    """Something a process can be given to say by that it has come so far."""
+    return _CONTEXT.Event()
+
+
+def command(
+    *arguments: str | Path, said: Path, env: Mapping[str, str] | None = None
+) -> BaseProcess:
     """``rank-rl`` with these arguments; see ``start``."""
-    return start(_command, *map(str, arguments), said=said)
+    return start(_command, *map(str, arguments), said=said, env=env)
 
 
 def _work(

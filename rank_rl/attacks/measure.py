@@ -35,6 +35,8 @@ class Finding:
         documents: how many the list has.
         before, after: place of the document without and with the attack.
         rest_before, rest_after: nDCG@10 of the list without the document; None without grades.
+        shown: whether the model was shown another text of the document than without the attack; a
+            budget may cut the whole attack away.
         failed: answers that could not be read with the attack, of ``answers``.
         failed_before: those that could not be read without.
     """
@@ -46,6 +48,7 @@ class Finding:
     documents: int
     before: int
     after: int
+    shown: bool
     rest_before: float | None
     rest_after: float | None
     failed: int
@@ -118,12 +121,19 @@ def _finding(
         documents=len(task.candidates),
         before=places[0],
         after=places[1],
+        shown=_read(before, docid) != _read(after, docid),
         rest_before=rest[0],
         rest_after=rest[1],
         failed=after.statuses.get("failed", 0),
         failed_before=before.statuses.get("failed", 0),
         answers=sum(after.statuses.values()),
     )
+
+
+def _read(result: TaskResult, docid: str) -> set[tuple[str, str]]:
+    """What the model was shown of a document: title and text after cutting."""
+    shown = (c for e in result.exchanges for c in e.view.candidates if c.docid == docid)
+    return {(c.title, c.text) for c in shown}
 
 
 def _rest(task: RankingTask, docids: Sequence[str], docid: str) -> float | None:
@@ -145,7 +155,8 @@ def table(
         seed: of the intervals (95 %, by queries).
 
     Returns:
-        ``risen`` with ``low`` and ``high``; ``first`` and ``top 10``: share of the documents that
+        ``shown``: share of the attacks of which the model was shown anything, where it is 0 nothing
+        was measured; ``risen`` with ``low`` and ``high``; ``first`` and ``top 10``: share of the documents that
         stand there with the attack, ``first clean`` and ``top 10 clean`` without; ``rest``: change
         of nDCG@10 of the other documents; ``unread``: share of the answers that cannot be read.
     """
@@ -175,6 +186,7 @@ def _row(defence: str, kind: str, found: Sequence[Finding], seed: int) -> dict[s
         "defence": defence,
         "attack": kind,
         "queries": len(by_query),
+        "shown": fmean(f.shown for f in found),
         "risen": risen.mean,
         "low": risen.low,
         "high": risen.high,

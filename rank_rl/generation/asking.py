@@ -19,7 +19,7 @@ from rank_rl.formats.base import Format, chat
 from rank_rl.formats.budget import CutReport, TokenCounter, fit
 from rank_rl.formats.inputs import shown
 from rank_rl.generation import Generator
-from rank_rl.generation.choosing import LabelReading, Question, ask_labels, label_outcome
+from rank_rl.generation.choosing import LabelReader, LabelReading, Question, label_outcome
 from rank_rl.generation.guided import fill
 from rank_rl.generation.readout import BY_PROBABILITY, check_texts, read_slots, with_expected
 from rank_rl.generation.reasoning import begun, generate_labels, label_first, label_lead
@@ -226,6 +226,7 @@ class LabelAsker:
         self.fmt, self.loaded, self.reasoning = fmt, loaded, reasoning
         self.tokens = ChatTokens(loaded.tokenizer)
         self.cuts = CutReport()
+        self._labels = LabelReader(loaded)
 
     def ask(self, views: Sequence[View]) -> list[Asked]:
         """One reading a view, in order.
@@ -235,9 +236,14 @@ class LabelAsker:
         """
         fitted, self.cuts = fit_all(views, self.tokens, self.fmt, self.cuts)
         questions = [self._question(view) for view in fitted]
-        readings = ask_labels(self.loaded, questions)
+        several = all(len(view.docids) > 1 for view in fitted)
+        readings = self._labels.read(questions, keep=several)
         asked = zip(fitted, questions, readings, strict=True)
         return [self._asked(view, question, reading) for view, question, reading in asked]
+
+    def forget(self) -> None:
+        """Drop what is kept of prompts; to be called before the model changes."""
+        self._labels.forget()
 
     def _question(self, view: View) -> Question:
         lead = label_lead(self.fmt, view, self.reasoning)

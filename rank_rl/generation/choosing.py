@@ -29,6 +29,7 @@ from rank_rl.strategies.base import votes
 if TYPE_CHECKING:
     import torch
 
+    from rank_rl.generation.kept import Kept
     from rank_rl.models.loading import Loaded
 
 BATCH_TOKENS = 4000
@@ -91,6 +92,11 @@ class Trie:
     def tokens(self) -> int:
         """Tokens that a pass computes for the question alone."""
         return len(self.stem) - 1 + sum(1 + len(path) for path in self.nodes)
+
+    @property
+    def tree(self) -> list[tuple[int, int]]:
+        """The nodes but the root as tokens, each with the number of the node it follows."""
+        return [(path[-1], self.nodes[path[:-1]] - 1) for path in self.nodes if path]
 
     def logprobs(self, rows: torch.Tensor) -> list[float]:
         """Log-probability of each label from (nodes, V) log-probabilities of the next token."""
@@ -179,6 +185,61 @@ def ask_labels(
                 choices = questions[len(readings)].choices
                 readings.append(_reading(trie, part, choices, rate))
     return readings
+
+
+class LabelReader:
+    """Reads labels of one model, and keeps prompts for those that begin like them.
+
+    Args:
+        loaded: a model whose attention is plainly causal.
+    """
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.loaded = loaded
+        self.tokens = ChatTokens(loaded.tokenizer)
+        self._kept: Kept | None = None
+
+    def forget(self) -> None:
+        """Drop what is kept; to be called before the model changes."""
+        self._kept = None
+
+    def read(self, questions: Sequence[Question], *, keep: bool) -> list[LabelReading]:
+        """The labels of questions, as ``ask_labels``.
+
+        Args:
+            questions: prompts of any lengths with any labels.
+            keep: whether later prompts may begin like these, and these like earlier ones.
+        """
+        from rank_rl.generation.local import in_place
+
+        if not keep or not in_place(self.loaded):
+            return ask_labels(self.loaded, questions)
+        started = time.perf_counter()
+        tries = [trie_of(self.tokens, question) for question in questions]
+        spared, rows = self._rows(tries)
+        seconds = (time.perf_counter() - started) / max(1, len(tries))
+        readings = []
+        for trie, row, question, less in zip(tries, rows, questions, spared, strict=True):
+            found = _reading(trie, row, question.choices, 0.0)
+            computed = len(trie.stem) + len(trie.nodes) - 1 - less
+            readings.append(replace(found, seconds=seconds, tokens=computed))
+        return readings
+
+    def _rows(self, tries: Sequence[Trie]) -> tuple[list[int], list[torch.Tensor]]:
+        """Tokens that each question was spared, and log-probabilities at its nodes."""
+        import torch
+
+        from rank_rl.generation.kept import Kept
+        from rank_rl.generation.local import cache_tokens, read_tokens
+        from rank_rl.models.loading import autocast_context, evaluating
+
+        model = self.loaded.model
+        if self._kept is None:
+            most = cache_tokens(self.loaded)
+            self._kept = Kept(model, tokens=most, read_tokens=read_tokens(self.loaded))
+        with torch.no_grad(), evaluating(model), autocast_context(self.loaded):
+            found = self._kept.read([t.stem for t in tries], [t.tree for t in tries])
+            return self._kept.spared, [logits.float().log_softmax(-1).cpu() for logits in found]
 
 
 def _reading(trie: Trie, rows: torch.Tensor, choices: Sequence[str], rate: float) -> LabelReading:

@@ -147,13 +147,12 @@ class LocalGenerator:
         jobs = [Job(prompt=rows[i], writer=self._writer(rows[i], requests[i])) for i in order]
         model = self.loaded.model
         longest = max(len(row) for row in rows.values()) + self.max_new_tokens
-        kind = next(model.parameters()).device.type
         with evaluating(model), autocast_context(self.loaded):
             Writing(
                 model=model,
                 jobs=jobs,
                 rows=max(1, min(self.batch_size, cache_tokens(self.loaded) // longest)),
-                read_tokens=READ_TOKENS.get(kind, READ_MOST),
+                read_tokens=read_tokens(self.loaded),
                 done=lambda _: report(1),
             ).run()
         return {i: self._completed(job, requests[i]) for i, job in zip(order, jobs, strict=True)}
@@ -268,6 +267,11 @@ def in_place(loaded: Loaded) -> bool:
         if not _IN_PLACE[model]:
             log.info("%s decodes by transformers' own generate", loaded.name)
     return _IN_PLACE[model]
+
+
+def read_tokens(loaded: Loaded) -> int:
+    """About how many tokens of prompts a pass reads."""
+    return READ_TOKENS.get(next(loaded.model.parameters()).device.type, READ_MOST)
 
 
 def cache_tokens(loaded: Loaded) -> int:

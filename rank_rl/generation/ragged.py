@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rank_rl.models.attention import Call, using
 from rank_rl.models.packed_attention import alone, exact_head, gather, relative_error, tolerance
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import torch
 
 logger = logging.getLogger(__name__)
+# Tokens that may follow, each with the number of the one before it; -1 is what was read.
+Tree: TypeAlias = Sequence[tuple[int, int]]
 READ, GO_ON = "rank_rl_read", "rank_rl_go_on"
 ROOM = 64  # more tokens a row when there is no room left
 # Least tokens, and least share of a prompt, that reading once must save: segments of a group attend
@@ -46,6 +49,8 @@ class Cache:
         self.index: Any = None
         self.positions: Any = None
         self.mask: Any = None
+        self.rows: Any = None  # (R,) numbers of the rows of the pass
+        self.whole = True  # whether these are all rows in their order
         self._added: dict[tuple[int, int | None], torch.Tensor] = {}
 
     def grow(self, room: int) -> None:
@@ -77,9 +82,10 @@ class Cache:
             held[0][row, :, : len(places)] = call.key[0].index_select(1, places)
             held[1][row, :, : len(places)] = call.value[0].index_select(1, places)
 
-    def begin(self, index: Any, positions: Any, mask: Any) -> None:
+    def begin(self, rows: Any, index: Any, positions: Any, mask: Any) -> None:
         """Say where the tokens of the next pass go and stand, and what they see."""
-        self.index, self.positions, self.mask = index, positions, mask
+        self.rows, self.index, self.positions, self.mask = rows, index, positions, mask
+        self.whole = rows.tolist() == list(range(len(self.lengths)))
         self._added = {}
 
     def added(self, times: int, window: int | None, dtype: Any) -> torch.Tensor:
@@ -143,17 +149,18 @@ def go_on(call: Call, cache: Cache) -> torch.Tensor:
     Raises:
         TypeError: a model whose layers bear no number.
     """
-    import torch
     from torch.nn.functional import scaled_dot_product_attention as sdpa
 
     if call.layer is None:
         raise TypeError("attention without the number of its layer")
     keys, values = cache.layers[call.layer]
-    rows = torch.arange(len(keys), device=keys.device)[:, None]
+    rows = cache.rows[:, None]
     keys[rows, :, cache.index] = call.key.transpose(1, 2).to(keys.dtype)
     values[rows, :, cache.index] = call.value.transpose(1, 2).to(values.dtype)
     n, heads, width, dim = call.query.shape
     kinds, seen = keys.shape[1], cache.mask.shape[-1]
+    if not cache.whole:
+        keys, values = keys[cache.rows, :, :seen], values[cache.rows, :, :seen]
     # Query heads that share a key head become rows of it: no kernel has to repeat the keys.
     times = heads // kinds
     queries = call.query.reshape(n, kinds, times * width, dim)
@@ -165,6 +172,37 @@ def go_on(call: Call, cache: Cache) -> torch.Tensor:
         scale=call.scaling,
     )
     return out.reshape(n, heads, width, -1).transpose(1, 2).to(call.value.dtype)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Laid:
+    """Tokens of a row in a pass: where they go, their positions, and what they see.
+
+    ``before``: all places below it are seen; ``path``: places that a token of the tree sees
+    besides, by its number.
+    """
+
+    ids: list[int]
+    places: list[int]
+    stands: list[int]
+    before: list[int]
+    path: dict[int, list[int]]
+
+
+def _lay(length: int, chunk: Sequence[int], tree: Tree) -> _Laid:
+    """A chunk and the tree behind it, for a row of so many tokens."""
+    end = length + len(chunk)
+    places = list(range(length, end + len(tree)))
+    stands = list(range(length, end))
+    before = [place + 1 for place in stands]
+    path: dict[int, list[int]] = {}
+    for number, (_, parent) in enumerate(tree):
+        above = path[len(chunk) + parent] if parent >= 0 else []
+        path[len(chunk) + number] = [*above, end + number]
+        stands.append(end + len(above))
+        before.append(end)
+    ids = [*chunk, *(token for token, _ in tree)]
+    return _Laid(ids=ids, places=places, stands=stands, before=before, path=path)
 
 
 class Decoder:
@@ -225,26 +263,58 @@ class Decoder:
         Returns:
             (rows, kept, V) logits behind the last tokens of each chunk, which stand at the end.
         """
+        return self._pass(range(len(chunks)), chunks, [()] * len(chunks), kept)
+
+    def look(
+        self, rows: Sequence[int], chunks: Sequence[Sequence[int]], trees: Sequence[Tree]
+    ) -> list[torch.Tensor]:
+        """Read the next tokens of some rows, and try out what may follow them.
+
+        Args:
+            rows: numbers of rows.
+            chunks: token ids, at least one a row; they count only once ``accept`` says so.
+            trees: what may follow each chunk; it never counts.
+
+        Returns:
+            (1 + tree, V) logits behind each chunk and behind each token of its tree.
+        """
+        kept = 1 + max(map(len, trees))
+        logits = self._pass(rows, chunks, trees, kept)
+        return [row[kept - 1 - len(tree) :] for row, tree in zip(logits, trees, strict=True)]
+
+    def _pass(
+        self,
+        rows: Sequence[int],
+        chunks: Sequence[Sequence[int]],
+        trees: Sequence[Tree],
+        kept: int,
+    ) -> torch.Tensor:
+        """(R, kept, V) logits; chunks and trees stand at the end of their rows."""
         import torch
 
-        cache = self.cache
-        width = max(map(len, chunks))
-        most = max(n + len(c) for n, c in zip(cache.lengths, chunks, strict=True))
+        cache, device = self.cache, self.device
+        lengths = [cache.lengths[row] for row in rows]
+        laid = list(map(_lay, lengths, chunks, trees))
+        width = max(len(part.ids) for part in laid)
+        most = max((part.places[-1] + 1 for part in laid if part.ids), default=1)
         cache.grow(most)
-        ids, index, positions = [], [], []
-        for length, chunk in zip(cache.lengths, chunks, strict=True):
-            pad = width - len(chunk)
-            places = list(range(length, length + len(chunk)))
-            ids.append([0] * pad + list(chunk))
-            index.append([cache.room] * pad + places)
-            positions.append([0] * pad + places)
-        device = self.device
-        stands = torch.tensor(positions, device=device)
-        seen = torch.arange(most, device=device) <= stands[:, None, :, None]
-        cache.begin(torch.tensor(index, device=device), stands, seen)
+        pads = [width - len(part.ids) for part in laid]
+        table = [
+            ([0] * p + x.ids, [cache.room] * p + x.places, [0] * p + x.stands, [0] * p + x.before)
+            for p, x in zip(pads, laid, strict=True)
+        ]
+        ids, index, stands, before = (
+            torch.tensor(t, device=device) for t in zip(*table, strict=True)
+        )
+        # A token sees what stands before its tree, the tokens that lead to it, and itself.
+        seen = torch.arange(most, device=device) < before[:, None, :, None]
+        for row, (pad, part) in enumerate(zip(pads, laid, strict=True)):
+            for own, places in part.path.items():
+                seen[row, 0, pad + own, places] = True
+        cache.begin(torch.tensor(list(rows), device=device), index, stands, seen)
         with using(self.model, GO_ON, go_on), exact_head(self.model):
             out = self.model(
-                input_ids=torch.tensor(ids, device=device),
+                input_ids=ids,
                 position_ids=stands,
                 use_cache=False,
                 logits_to_keep=kept,

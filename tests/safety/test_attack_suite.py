@@ -201,7 +201,7 @@ def test_the_command_writes_everything(tiny_model_dir, listed, tmp_path):
     assert {r["attack"] for r in found["rows"]} == {"all", *kinds}
     with out.with_name("attack.cases.csv").open() as file:
         assert len(list(csv.DictReader(file))) == len(found["cases"])
-    assert out.with_name("attack.csv").read_text().startswith("defence,attack,queries,risen")
+    assert out.with_name("attack.csv").read_text().startswith("defence,attack,queries,shown,risen")
     assert "two_orders: mean place over two orders" in done.output
 
 
@@ -211,6 +211,20 @@ def test_every_kind_can_be_asked(tiny_model_dir, tmp_path):
     done = run(tiny_model_dir, "--data", tmp_path / "one.jsonl", "--format", SLOTS, "--output", out)
     assert done.exit_code == 0, done.output
     assert [c["kind"] for c in json.loads(out.read_text())["cases"]] == [*KINDS, *ODD]
+
+
+@pytest.mark.parametrize(("place", "shown"), [("start", True), ("end", False)])
+def test_what_the_budget_cuts_away_is_told(tiny_model_dir, tmp_path, place, shown):
+    write_tasks(tmp_path / "one.jsonl", tasks(1))
+    out = tmp_path / "attack.json"
+    done = run(
+        tiny_model_dir, "--data", tmp_path / "one.jsonl", "--format", "name=slots doc_tokens=5",
+        "--output", out, "--kinds", "authority", "--place", place,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    found = json.loads(out.read_text())
+    assert [c["shown"] for c in found["cases"]] == [shown]
+    assert found["rows"][0]["shown"] == shown
 
 
 def test_text_formats_are_attacked_too(tiny_model_dir, listed, tmp_path):

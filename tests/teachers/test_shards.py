@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 import yaml
 from openai_server import Server, ServerSettings
 from teach_runs import KEY, LIST, POINT, content, endpoint, files, judged, loaded, recipe, task
 
-import rank_rl
 from rank_rl.teachers.ledger import LimitReached
 from rank_rl.teachers.run import Options, run
 from rank_rl.teachers.shards import Shard
@@ -23,7 +20,6 @@ from rank_rl.teachers.units import Unit
 
 pytest.importorskip("openai")
 
-ROOT = Path(rank_rl.__file__).parents[1]
 LEFT_OUT = {**POINT, "name": "rest", "documents": "left_out", "of": "list", "size": 2}
 # Written by the command, with the recipe of the run and not with what came of it.
 RECIPE = "recipe.resolved.yaml"
@@ -106,24 +102,22 @@ def test_what_another_process_left_out_is_an_error_and_can_be_finished(
     }
 
 
-def launch(folder: Path, spec: dict[str, Any], processes: int) -> Any:
-    """``rank-rl teach`` in so many processes, as docs say it."""
-    config = yaml.safe_load((ROOT / "accelerate_configs" / "ddp.yaml").read_text())
+def in_processes(folder: Path, spec: dict[str, Any], count: int) -> str:
+    """``rank-rl teach`` in so many processes with what a launcher tells them; what they said."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    config |= {"use_cpu": True, "num_processes": processes, "main_process_port": port}
-    (folder / "launch.yaml").write_text(yaml.safe_dump(config))
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(spec))
-    threads = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-    command = ["-m", "accelerate.commands.launch", "--config_file", str(folder / "launch.yaml")]
-    return subprocess.run(
-        [sys.executable, *command, "-m", "rank_rl", "teach", str(folder / "recipe.yaml")],
-        env={**os.environ, **threads},
-        capture_output=True,
-        text=True,
-        timeout=150,
-    )
+        port = str(free.getsockname()[1])
+    path, said = folder / "recipe.yaml", folder / "said.txt"
+    path.write_text(yaml.safe_dump(spec))
+    told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(count)}
+    processes = [
+        warm.command("teach", path, said=said, env={**told, "RANK": rank, "LOCAL_RANK": rank})
+        for rank in map(str, range(count))
+    ]
+    for process in processes:
+        process.join(150)
+    assert [p.exitcode for p in processes] == [0] * count, said.read_text()
+    return said.read_text()
 
 
 def test_two_processes_give_what_one_gives(tiny_model_dir: Path, tmp_path: Path) -> None:
@@ -137,10 +131,9 @@ def test_two_processes_give_what_one_gives(tiny_model_dir: Path, tmp_path: Path)
         }
         with pytest.raises(LimitReached):  # begun by one process, finished by two
             run(recipe(tmp_path, tiny_model_dir, section), {}, Options(max_requests=5))
-        both = launch(tmp_path, content(tmp_path, tiny_model_dir, section), 2)
-        assert both.returncode == 0, both.stderr
+        said = in_processes(tmp_path, content(tmp_path, tiny_model_dir, section), 2)
         assert server.requests == 6 * (1 + 2)
-        assert both.stdout.count("lessons file") == 1
+        assert said.count("lessons file") == 1
         shared = files(out)
         assert loaded(out / "ledger.json")["requests"] == 18
         assert loaded(out / "done.json")["stage"] == "teach"

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +30,6 @@ from teach_runs import (
 )
 from typer.testing import CliRunner
 
-import rank_rl
 from rank_rl import recipe as recipes
 from rank_rl.cli.app import app
 from rank_rl.data import lessons
@@ -44,7 +40,6 @@ from rank_rl.teachers.run import Options, run
 
 pytest.importorskip("openai")
 
-ROOT = Path(rank_rl.__file__).parents[1]
 INFO = {"path": "recipe.yaml", "hash": "abc"}
 WRITTEN = {
     "README.md",
@@ -362,23 +357,24 @@ def test_sampling_goes_into_the_request(tiny_model_dir: Path, tmp_path: Path) ->
 # The estimate
 
 
-@pytest.mark.parametrize("most", [1, 4])
+SAMPLES = [SAMPLED, {**POINT, "samples": 3, "temperature": 1.0}]
+SLIDING_SAMPLES = [{**SLIDING, "samples": 2, "temperature": 1.0}]
+
+
 @pytest.mark.parametrize(
-    ("questions", "sections"),
+    ("questions", "sections", "most"),  # most: samples of one request
     [
-        ([LIST], {}),
-        ([LIST, POINT], {}),
-        ([LIST, LEFT_OUT], {}),
-        ([SAMPLED, {**POINT, "samples": 3, "temperature": 1.0}], {}),
-        ([POINT, LIST], DRAWS),
-        ([SLIDING], {}),
-        ([{**SLIDING, "samples": 2, "temperature": 1.0}], {}),
-        ([PAIRS, GROUPS], {}),
-        ([CHOICE], {}),
-    ],
-    ids=[
-        *("list", "both", "left_out", "samples", "draws", "sliding", "sliding_samples", "pairs"),
-        "choice",
+        pytest.param([LIST], {}, 1, id="list"),
+        pytest.param([LIST, POINT], {}, 4, id="both"),
+        pytest.param([LIST, LEFT_OUT], {}, 1, id="left_out"),
+        pytest.param(SAMPLES, {}, 1, id="samples"),
+        pytest.param(SAMPLES, {}, 4, id="samples together"),
+        pytest.param([POINT, LIST], DRAWS, 1, id="draws"),
+        pytest.param([SLIDING], {}, 1, id="sliding"),
+        pytest.param(SLIDING_SAMPLES, {}, 1, id="sliding samples"),
+        pytest.param(SLIDING_SAMPLES, {}, 4, id="sliding samples together"),
+        pytest.param([PAIRS, GROUPS], {}, 1, id="pairs"),
+        pytest.param([CHOICE], {}, 1, id="choice"),
     ],
 )
 def test_a_dry_run_counts_exactly_what_is_then_sent(
@@ -832,33 +828,19 @@ def test_queries_are_written_for_passages_then_labelled(
 def test_the_command_stops_at_a_limit_with_one_line_and_goes_on(
     tiny_model_dir: Path, tmp_path: Path
 ) -> None:
-    def command(*options: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "rank_rl", "teach", str(tmp_path / "recipe.yaml"), *options],
-            env={
-                **os.environ,
-                "OMP_NUM_THREADS": "1",
-                "HF_HUB_OFFLINE": "1",
-                "PYTHONPATH": str(ROOT),
-            },
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-
+    runner, path = CliRunner(), str(tmp_path / "recipe.yaml")
     with good() as server:
         made = content(tmp_path, tiny_model_dir, asking(server, LIST, params={"concurrency": 2}))
-        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(made))
-        stopped = command("--max-requests", "4")
-        assert stopped.returncode == 2, stopped.stderr
+        Path(path).write_text(yaml.safe_dump(made))
+        stopped = runner.invoke(app, ["teach", path, "--max-requests", "4"])
+        assert stopped.exit_code == 2, stopped.output
         last = stopped.stderr.splitlines()[-1]
         assert last.startswith("error: max_requests 4 is reached (") and "raise the limit" in last
         assert "Traceback" not in stopped.stderr
         out = tmp_path / "out"
         assert not (out / "done.json").exists()
         assert len(lines(out / "lessons.jsonl")) == 4
-        runner = CliRunner()
-        finished = runner.invoke(app, ["teach", str(tmp_path / "recipe.yaml")])
+        finished = runner.invoke(app, ["teach", path])
         assert finished.exit_code == 0, finished.output
         assert server.requests == 6
     assert loaded(out / "done.json")["stage"] == "teach"

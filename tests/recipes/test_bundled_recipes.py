@@ -137,20 +137,21 @@ def once(read: Callable[..., Any], *told_apart_by: str) -> Callable[..., Any]:
     return known
 
 
+FEW = ["--no-measure", "--set", "data.max_train=4", "--set", "data.max_test=4"]
+
+
 @pytest.fixture
-def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few views of each recipe; tokenizers and the stand-in's collection are read once for all."""
-    monkeypatch.setattr("rank_rl.cli.check.SAMPLE", 3)
-    monkeypatch.setattr("rank_rl.cli.lint.VIEWS", 3)
+def read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokenizers and the stand-in's collection are read once for all recipes."""
     monkeypatch.setattr(loading, "load_tokenizer", once(loading.load_tokenizer))
     fields = ("path", "params", "first_stage", "train_split", "test_split", "validation_split")
     monkeypatch.setattr(beir, "load_bundled", once(beir.load_bundled, *fields))
 
 
-@pytest.mark.usefixtures("briefly")
+@pytest.mark.usefixtures("read_once")
 @pytest.mark.parametrize("path", AT_SCALE, ids=name)
 def test_recipe_at_the_scale_of_a_paper_can_be_checked_anywhere(path: Path) -> None:
-    result = CliRunner().invoke(app, ["check", str(path), "--stand-in", "--no-measure"])
+    result = CliRunner().invoke(app, ["check", str(path), "--stand-in", *FEW])
     assert result.exit_code == 0, result.output
     stage = stage_of(path)
     assert stage is not None, "named after a recipe of the folder's pipeline"
@@ -159,7 +160,7 @@ def test_recipe_at_the_scale_of_a_paper_can_be_checked_anywhere(path: Path) -> N
     assert any(text in result.output for text in shown)
 
 
-@pytest.mark.usefixtures("briefly")
+@pytest.mark.usefixtures("read_once")
 @pytest.mark.parametrize("path", OF_OTHER_NAMES, ids=name)
 def test_recipe_of_another_name_can_be_checked_as_it_says(
     path: Path, monkeypatch: pytest.MonkeyPatch
@@ -168,7 +169,7 @@ def test_recipe_of_another_name_can_be_checked_as_it_says(
     said = next(row for row in path.read_text().splitlines() if row.startswith("#   rank-rl check"))
     words = said.removeprefix("#   rank-rl ").split()
     assert words[1] == name(path) and "--stand-in" in words
-    result = CliRunner().invoke(app, [*words, "--no-measure"])
+    result = CliRunner().invoke(app, [*words, *FEW])
     assert result.exit_code == 0, result.output
     shown = ("texts of one view", "its ideal answer", "one lesson")
     assert any(text in result.output for text in shown), result.output

@@ -35,7 +35,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     Trainer collects garbage in every run, which takes longer than a step of a tiny model when all
     tests and libraries are looked at each time.
     """
-    if LAST != [item.path]:
+    if [item.path] != LAST:
         LAST[:] = [item.path]
         gc.collect()
         gc.freeze()

@@ -156,9 +156,10 @@ def table(
 
     Returns:
         ``shown``: share of the attacks of which the model was shown anything, where it is 0 nothing
-        was measured; ``risen`` with ``low`` and ``high``; ``first`` and ``top 10``: share of the documents that
-        stand there with the attack, ``first clean`` and ``top 10 clean`` without; ``rest``: change
-        of nDCG@10 of the other documents; ``unread``: share of the answers that cannot be read.
+        was measured; ``risen`` with ``low`` and ``high``; ``first`` and ``top 10``: share of the
+        documents that stand there with the attack, ``first clean`` and ``top 10 clean`` without;
+        ``rest``: change of nDCG@10 of the other documents; ``unread``: share of the answers that
+        cannot be read.
     """
     groups: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:

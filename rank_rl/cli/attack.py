@@ -72,14 +72,13 @@ def attack(
     options = asked.asking_options(readout, reasoning, named)
     options |= {"format": asked.format_named(format_), "device": device, "revision": revision}
     options |= {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
-    chosen = kinds_named(_names(kinds))
     contract = _contract(model, revision) if options["format"] is None else None
     own = named or _strategy(options["format"], contract)
     tried = [make(name, own) for name in _names(defences)]
     tasks = read_tasks(data, queries=queries, depth=depth, seed=seed)
     spec = contract.format if contract is not None else options["format"]
     plan = Plan(
-        kinds=chosen,
+        kinds=kinds_named(_names(kinds)),
         target=cast("Target", target),
         place=place,
         part=cast("Part", part),
@@ -87,9 +86,8 @@ def attack(
         seed=seed,
     )
     facts: dict[str, Any] = {"model": model, "data": data, "readout": readout}
-    facts |= {"contract": contract.hash if contract else None}
     facts |= {"format": spec.model_dump(mode="json"), "strategy": own.model_dump(mode="json")}
-    facts |= {"trained_on": _trained(contract)}
+    facts |= {"contract": contract and contract.hash, "trained_on": _trained(contract)}
     _run(tasks, plan, tried, _rankers(model, options), output, facts)
 
 

@@ -10,13 +10,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
 from rank_rl import seeds
 from rank_rl.data import injection_texts as texts
 from rank_rl.data.injection_texts import Part
 from rank_rl.records import Candidate, Query, RankingTask
 from rank_rl.specs.attacks import AttackKind, AttackSpec
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # in typing from Python 3.11 on
 
 KINDS: tuple[str, ...] = get_args(AttackKind)
 # What is no persuasion: texts that a reader may stumble over. For tests only.
@@ -53,27 +56,31 @@ class Injection:
         return text.replace("{query}", self.query.text)
 
 
-def inject(
-    candidate: Candidate,
-    kind: str,
-    query: Query,
-    *,
-    part: Part = "test",
-    place: str = "random",
-    shape: str = "",
-    seed: int = 0,
-) -> Candidate:
+class Drawn(TypedDict, total=False):
+    """What an attack is drawn by.
+
+    ``part``: ``train`` or ``test`` (the default), which phrasings; ``place``: ``start``, ``end`` or
+    ``random`` (the default); ``shape``: name of the format whose answers are imitated, empty is
+    any; ``seed``: together with query, document and kind it decides what is drawn.
+    """
+
+    part: Part
+    place: str
+    shape: str
+    seed: int
+
+
+def inject(candidate: Candidate, kind: str, query: Query, **drawn: Unpack[Drawn]) -> Candidate:
     """A document with an attack in its text.
 
     Args:
         candidate: the document.
         kind: one of ``KINDS`` or ``ODD``.
         query: the query that it is ranked for.
-        part: ``train`` or ``test``: which phrasings.
-        place: ``start``, ``end`` or ``random``.
-        shape: name of the format whose answers are imitated; empty is any.
-        seed: together with query, document and kind it decides what is drawn.
+        drawn: see ``Drawn``.
     """
+    part, place = drawn.get("part", "test"), drawn.get("place", "random")
+    shape, seed = drawn.get("shape", ""), drawn.get("seed", 0)
     rng = seeds.rng(seed, "attack", part, kind, query.qid, candidate.docid)
     if kind in ODD:
         return replace(candidate, text=_odd(kind, candidate.text))

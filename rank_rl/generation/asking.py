@@ -23,12 +23,14 @@ from rank_rl.generation.choosing import LabelReader, LabelReading, Question, lab
 from rank_rl.generation.guided import fill
 from rank_rl.generation.readout import BY_PROBABILITY, check_texts, read_slots, with_expected
 from rank_rl.generation.reasoning import begun, generate_labels, label_first, label_lead
-from rank_rl.generation.ruled import NO_RULES, Rules, written
+from rank_rl.generation.ruled import NO_RULES, How, Rules, written
 from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import Completion, Exchange, Outcome, Prompt, Scores, View
 from rank_rl.specs import Readout, Reasoning
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack  # in typing from Python 3.11 on
+
     from rank_rl.formats.slots import SlotFormat
     from rank_rl.models.loading import Loaded
     from rank_rl.models.packed import PackedScorer, SlotReading
@@ -96,9 +98,9 @@ class TextAsker:
         scored_by: a model that reads expected scores off the answers (format ``scores``); None
             takes the scores as they were written.
         guided: that model also writes the answers, of which it is given all but the scores.
-        reasoning: ``skip`` lets an answer begin behind an empty reasoning, or end behind its label
-            where the format puts that first.
-        rules: what answers keep to, see ``ruled.Rules``; the generator must be able to.
+        how: ``reasoning``: skip lets an answer begin behind an empty reasoning, or end behind its
+            label where the format puts that first; ``rules``: what answers keep to, see
+            ``ruled.Rules``; the generator must be able to.
     """
 
     def __init__(
@@ -109,12 +111,12 @@ class TextAsker:
         *,
         scored_by: Loaded | None = None,
         guided: bool = False,
-        reasoning: Reasoning = "write",
-        rules: Rules = NO_RULES,
+        **how: Unpack[How],
     ) -> None:
         self.fmt, self.generator, self.tokens = fmt, generator, tokens
-        self.scored_by, self.guided, self.reasoning = scored_by, guided, reasoning
-        self.rules = rules.check(fmt, reasoning=reasoning)
+        self.scored_by, self.guided = scored_by, guided
+        self.reasoning = how.get("reasoning", "write")
+        self.rules = how.get("rules", NO_RULES).check(fmt, reasoning=self.reasoning)
         self.cuts = CutReport()
 
     @property

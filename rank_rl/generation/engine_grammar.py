@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rank_rl.generation.engine_read import trimmed
+from rank_rl.generation.endings import trimmed
 from rank_rl.generation.ruled import BEGUN, THOUGHT, Request, Rule, bare
 from rank_rl.generation.writers import Guided
 from rank_rl.records import Completion

@@ -25,8 +25,8 @@ from rank_rl.records import Completion, Prompt, View
 if TYPE_CHECKING:
     from rank_rl.formats.scores import ScoresFormat
     from rank_rl.formats.slots import SlotFormat
+    from rank_rl.generation.endings import Decoder
     from rank_rl.generation.engine import Engine
-    from rank_rl.generation.engine_read import Decoder
     from rank_rl.models.packing import Encoded
 
 

@@ -1,26 +1,12 @@
-"""What vLLM's outputs mean: an answer from its tokens, log-probabilities of wanted next tokens.
-
-Contract: an answer ends where ``LocalGenerator`` would end it, behind the first of its stop texts
-or before the first token that ends it, and counts the same tokens. Nothing here needs vLLM.
-"""
+"""What vLLM's outputs mean: log-probabilities of wanted next tokens. Nothing here needs vLLM."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-from rank_rl.records import Completion
+from typing import Any
 
 MOST_WANTED = 100  # ids that one request reads; vLLM takes 128
-
-
-class Decoder(Protocol):
-    """The half of ``Tokens`` that turns ids into text."""
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids, control tokens left out."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,46 +38,3 @@ def peeked(outputs: Sequence[Any]) -> Peek:
         for token, told in ((output.logprobs or [None])[0] or {}).items():
             found[int(token)] = float(told.logprob)
     return Peek(logprobs=found, likeliest=int(outputs[0].token_ids[0]))
-
-
-def finished(
-    tokens: Decoder, ids: list[int], ends: Collection[int], stop: Sequence[str]
-) -> Completion:
-    """An answer from the ids that were written.
-
-    Args:
-        tokens: decodes them.
-        ids: what was written, with the token that ended it.
-        ends: ids that end an answer; none of them is text.
-        stop: texts that end an answer; they stay in it.
-    """
-    kept = trimmed(ids, ends)
-    text = tokens.decode(kept)
-    found = [text.index(s) + len(s) for s in stop if s in text]
-    if not found:
-        ended = len(kept) < len(ids)
-        return Completion(
-            text=text,
-            finish="stop" if ended else "length",
-            completion_tokens=len(kept) + ended,
-        )
-    closed = text[: min(found)]
-    return Completion(text=closed, completion_tokens=_needed(tokens, kept, len(closed)))
-
-
-def trimmed(ids: list[int], ends: Collection[int]) -> list[int]:
-    """What was written before the first token that ends an answer."""
-    last = next((i for i, token in enumerate(ids) if token in ends), None)
-    return ids if last is None else ids[:last]
-
-
-def _needed(tokens: Decoder, ids: list[int], characters: int) -> int:
-    """The fewest of the ids whose text has so many characters."""
-    low, high = 1, len(ids)
-    while low < high:
-        middle = (low + high) // 2
-        if len(tokens.decode(ids[:middle])) >= characters:
-            high = middle
-        else:
-            low = middle + 1
-    return low

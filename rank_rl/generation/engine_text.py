@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from rank_rl.generation import Progress
+from rank_rl.generation.endings import finished
 from rank_rl.generation.engine import Engine
-from rank_rl.generation.engine_read import finished
 from rank_rl.generation.local import STOP
 from rank_rl.generation.ruled import Request, in_two
 from rank_rl.records import Completion, Prompt

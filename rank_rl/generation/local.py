@@ -20,6 +20,7 @@ import torch
 
 from rank_rl.errors import ModelError
 from rank_rl.generation import Progress, ragged, stock
+from rank_rl.generation.endings import closed, finished
 from rank_rl.generation.group_decode import Drawing
 from rank_rl.generation.ruled import BEGUN, THOUGHT, Request, Rule, bare
 from rank_rl.generation.stock import ends
@@ -200,7 +201,7 @@ class LocalGenerator:
     def _completed(self, job: Job, request: Request) -> Completion:
         writer = job.writer
         if isinstance(writer, Free):
-            found = self._completion(writer.ids)
+            found = finished(self.tokens, writer.ids, ends(self.loaded), self.stop)
         else:
             text = self._ruled_text(writer, request)
             found = Completion(text=text, completion_tokens=len(writer.ids))
@@ -224,37 +225,10 @@ class LocalGenerator:
             answers = stock.generate(self, part, min(room, self.max_new_tokens))
             share = (time.perf_counter() - started) / len(part)
             for i, row, ids in zip(batch, part, answers, strict=True):
-                found = self._completion(ids)
+                found = finished(self.tokens, ids, ends(self.loaded), self.stop)
                 done[names[i]] = replace(found, prompt_tokens=len(row), seconds=share)
             report(len(batch))
         return done
-
-    def _completion(self, ids: list[int]) -> Completion:
-        last = ends(self.loaded)
-        stop_at = next((i for i, t in enumerate(ids) if t in last), None)
-        kept = ids if stop_at is None else ids[:stop_at]
-        text = self.tokens.decode(kept)
-        closed, length = self._close(kept, text)
-        return Completion(
-            text=text if closed is None else closed,
-            finish="stop" if stop_at is not None or closed is not None else "length",
-            completion_tokens=length + (stop_at is not None and closed is None),
-        )
-
-    def _close(self, ids: list[int], text: str) -> tuple[str | None, int]:
-        """The text up to its first stop text, and the tokens it took; None when it has none."""
-        ends = [text.index(s) + len(s) for s in self.stop if s in text]
-        if not ends:
-            return None, len(ids)
-        closed = text[: min(ends)]
-        low, high = 1, len(ids)
-        while low < high:
-            middle = (low + high) // 2
-            if len(self.tokens.decode(ids[:middle])) >= len(closed):
-                high = middle
-            else:
-                low = middle + 1
-        return closed, low
 
 
 @torch.no_grad()
@@ -286,19 +260,6 @@ def cache_tokens(loaded: Loaded) -> int:
     kinds = getattr(config, "num_key_value_heads", None) or heads
     size = 2 * config.num_hidden_layers * kinds * dim * parameter.element_size()
     return min(BATCH_TOKENS, CPU_CACHE_BYTES // size)
-
-
-def closed(tokens: ChatTokens, ids: Sequence[int], stop: Sequence[str]) -> bool:
-    """Whether the end of an answer holds one of the ``stop`` texts, which its last token ended."""
-    if not stop:
-        return False
-    text = tokens.decode(list(ids[-_tail(stop) :]))
-    return any(s in text for s in stop)
-
-
-def _tail(stop: Sequence[str]) -> int:
-    """Most tokens that a stop text takes, with slack for one that ends it and goes on."""
-    return max(len(text.encode()) for text in stop) + 4  # no more tokens than bytes
 
 
 def window(loaded: Loaded) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 from rank_rl.errors import RecipeError
 from rank_rl.formats.base import Format
@@ -144,6 +144,13 @@ class Rules:
         opening = "" if OPENED in prompt.prefill else OPENED + "\n"
         budget = self.thinking_budget
         return Rule(grammar=grammar, thinks=True, opening=opening, end=END, budget=budget)
+
+
+class How(TypedDict, total=False):
+    """How answers are written."""
+
+    reasoning: Reasoning
+    rules: Rules
 
 
 NO_RULES = Rules()

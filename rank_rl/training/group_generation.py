@@ -16,8 +16,8 @@ from typing import Any
 
 from rank_rl import seeds
 from rank_rl.generation import group_decode
+from rank_rl.generation.endings import closed
 from rank_rl.generation.group_decode import Drawing, Row
-from rank_rl.generation.local import closed
 from rank_rl.models.loading import evaluating
 from rank_rl.models.packed_attention import reach
 from rank_rl.models.tokens import ChatTokens

@@ -11,9 +11,10 @@ import pytest
 
 from rank_rl import formats
 from rank_rl.errors import ModelError, RecipeError
+from rank_rl.generation.endings import finished
 from rank_rl.generation.engine_asker import check_engine
 from rank_rl.generation.engine_labels import label_reading, label_rows, slot_reading
-from rank_rl.generation.engine_read import Peek, finished, peeked, pieces
+from rank_rl.generation.engine_read import Peek, peeked, pieces
 from rank_rl.generation.engine_settings import EngineSettings, engine_settings
 from rank_rl.generation.engine_weights import answer_ends
 from rank_rl.models.packed import SlotLabels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rank_rl.generation.endings import finished
 from rank_rl.records import Prompt
 from rank_rl.specs import ModelSpec
 
@@ -126,7 +127,7 @@ def test_no_prompts_no_completions(loaded):
 def test_text_behind_the_closed_answer_is_cut(loaded):
     generator = make(loaded)
     ids = generator.tokens.encode("<answer>[2] > [1]</answer> and more")
-    completion = generator._completion(ids)
+    completion = finished(generator.tokens, ids, [], generator.stop)
     assert completion.text == "<answer>[2] > [1]</answer>"
     assert completion.finish == "stop"
     assert completion.completion_tokens == len(generator.tokens.encode(completion.text))

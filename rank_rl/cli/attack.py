@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -183,31 +184,53 @@ def _run(
     output: Path,
     facts: dict[str, Any],
 ) -> None:
-    """Measure, show and write; what was measured before an interrupt is written too."""
-    from dataclasses import asdict
-
-    from rich.console import Console
-
-    from rank_rl.attacks.measure import measure, table
-    from rank_rl.attacks.results import versions, write
+    """Measure, show and write; what was measured is on the disk before the next kind begins."""
+    from rank_rl.attacks.measure import measure
 
     found: list[Finding] = []
+    told = {defence.name: defence.about for defence in defences}
+    facts = {**facts, "defences": told}
     complete = False
-    console = Console(stderr=True)
     try:
-        with console.status("loading") as status:
-            for finding in measure(tasks, plan, defences, ranker_of, status.update):
+        with _progress() as tell:
+            for finding in measure(tasks, plan, defences, ranker_of, tell):
+                if found and (finding.defence, finding.kind) != (found[-1].defence, found[-1].kind):
+                    _write(found, plan, output, {**facts, "complete": False})
                 found.append(finding)
         complete = True
     finally:
         if found:
-            rows = table(found, trained=facts["trained_on"], seed=plan.seed)
-            told = {d.name: d.about for d in defences}
-            whole = {**facts, "plan": asdict(plan), "defences": told, "complete": complete}
-            cases = [finding.record() for finding in found]
-            paths = write(output, {**whole, "versions": versions()}, rows, cases)
+            rows, paths = _write(found, plan, output, {**facts, "complete": complete})
             _show(rows, told, complete=complete)
             line(f"written: {', '.join(map(str, paths))}")
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """What tells what is being ranked: a line that moves on a terminal, lines in a log."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda text: typer.echo(text, err=True)
+        return
+    with console.status("loading") as status:
+        yield status.update
+
+
+def _write(
+    found: Sequence[Finding], plan: Plan, output: Path, facts: dict[str, Any]
+) -> tuple[list[dict[str, Any]], list[Path]]:
+    """Write what was found until now; the rows of the table and the files."""
+    from dataclasses import asdict
+
+    from rank_rl.attacks.measure import table
+    from rank_rl.attacks.results import versions, write
+
+    rows = table(found, trained=facts["trained_on"], seed=plan.seed)
+    cases = [finding.record() for finding in found]
+    whole = {**facts, "plan": asdict(plan), "versions": versions()}
+    return rows, write(output, whole, rows, cases)
 
 
 def _show(rows: Sequence[dict[str, Any]], told: dict[str, str], *, complete: bool) -> None:

@@ -19,12 +19,7 @@ FORMATS: dict[str, dict[str, Any]] = {
     "cross_encoder": {"name": "cross_encoder", "params": {"term_control": 0.5}},
     "listwise": {"name": "embedding", "params": {"listwise": 2, "listwise_order": "own"}},
 }
-QUICK = ("ddp", "cross_encoder")  # what `make test` runs
-CELLS = [
-    pytest.param(config, case, marks=[] if (config, case) == QUICK else pytest.mark.slow)
-    for config in ("ddp", "fsdp2", "zero2", "zero3")
-    for case in FORMATS
-]
+CELLS = [(config, case) for config in ("ddp", "fsdp2", "zero2", "zero3") for case in FORMATS]
 
 
 def scorer(folder: Path, spec: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -33,6 +28,7 @@ def scorer(folder: Path, spec: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.distributed
+@pytest.mark.slow
 @pytest.mark.parametrize(("config", "case"), CELLS)
 def test_two_processes_learn_what_one_does(config: str, case: str, tmp_path: Path) -> None:
     needs(config)

@@ -31,7 +31,7 @@ STAGES: dict[str, dict[str, Any]] = {
     },
 }
 # What `make test` runs; the others take `make test-distributed`.
-QUICK = {("ddp", "sft"), ("ddp", "grpo"), ("fsdp2", "sft")}
+QUICK = {("ddp", "grpo"), ("fsdp2", "sft")}
 # Answers are drawn by transformers there, from one random state a process.
 OTHER_DRAWS = {("fsdp2", "grpo")}
 # Largest difference between the curves of two processes and one, in fp32.

@@ -13,7 +13,7 @@ import pytest
 from conftest import write_tasks
 from reranking import done, started, summary, without_seconds
 
-QUERIES = 48
+QUERIES = 160
 PORTION = 4
 
 
@@ -38,7 +38,7 @@ def test_a_run_that_was_stopped_twice_is_the_run_that_was_not(
     write_tasks(tasks, QUERIES)
     base = ["--model", checkpoint, "--tasks", tasks]
     given = [*base, "--output", tmp_path / "s.trec", "--exchanges", tmp_path / "s.jsonl"]
-    given += ["--explain", "--top-k", "1"]
+    given += ["--explain", "--top-k", "1", "--batch-size", str(PORTION)]
     part = tmp_path / "s.trec.kept" / "part-0.jsonl"
 
     killed = started(*given, cwd=tmp_path)
@@ -64,6 +64,6 @@ def test_a_run_that_was_stopped_twice_is_the_run_that_was_not(
     done(*given)
     assert summary(tmp_path / "s.trec")["answered_before"] == second
     whole = [*base, "--output", tmp_path / "w.trec", "--exchanges", tmp_path / "w.jsonl"]
-    done(*whole, "--explain", "--top-k", "1")
+    done(*whole, "--explain", "--top-k", "1", "--batch-size", str(PORTION))
     assert (tmp_path / "s.trec").read_bytes() == (tmp_path / "w.trec").read_bytes()
     assert without_seconds(tmp_path / "s.jsonl") == without_seconds(tmp_path / "w.jsonl")

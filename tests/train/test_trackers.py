@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import yaml
 from stage_runs import SLOTS, TRAINING, learned
+from typer.testing import CliRunner
 
+from rank_rl.cli.app import app
 from rank_rl.errors import RecipeError
 from rank_rl.specs import RecipeSpec
 from rank_rl.training import arguments, grpo
@@ -143,10 +145,9 @@ def test_an_unknown_tracker_is_one_line_before_anything_is_loaded(tmp_path: Path
     }
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(content))
-    command = [sys.executable, "-m", "rank_rl", "grpo", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    said = (done.stdout + done.stderr).strip().splitlines()
+    done = CliRunner().invoke(app, ["grpo", str(file)])
+    assert done.exit_code == 2
+    said = done.output.strip().splitlines()
     assert len(said) == 1, said
     assert "training.report_to: unknown tracker 'tensorbord' (nearest: tensorboard" in said[0]
 

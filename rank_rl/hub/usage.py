@@ -17,6 +17,7 @@ from rank_rl.formats.base import reads_first_stage
 from rank_rl.hub.contract import PromptContract
 from rank_rl.hub.example import DOCUMENTS, QUERY, Example
 from rank_rl.hub.usage_scorer import scorer_snippet
+from rank_rl.models.tokens import ChatTokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +141,8 @@ def _said(published: Published) -> list[str]:
 
 
 def _prompts(published: Published) -> list[str]:
-    chats = [[dict(m) for m in p.messages] for p in published.example.prompts]
+    tokens = ChatTokens(published.tokenizer)
+    chats = [tokens.messages(prompt.messages) for prompt in published.example.prompts]
     return [
         "from transformers import AutoTokenizer",
         "",

@@ -195,11 +195,7 @@ def prompt_text(tokens: ChatTokens, prompt: Prompt) -> tuple[str, int]:
         ModelError: the tokenizer does not give the same ids.
     """
     ids = tokens.encode_prompt(prompt)
-    messages = [dict(message) for message in prompt.messages]
-    text = tokens.tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=True
-    )
-    text = str(text) + prompt.prefill
+    text = tokens.text(prompt)
     # A tokenizer that adds its own beginning must not find it written out already.
     begin = tokens.tokenizer.bos_token or ""
     for written in (text, text.removeprefix(begin)):

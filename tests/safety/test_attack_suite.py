@@ -230,11 +230,13 @@ def test_what_the_budget_cuts_away_is_told(tiny_model_dir, tmp_path, place, show
 def test_text_formats_are_attacked_too(tiny_model_dir, listed, tmp_path):
     done = run(
         tiny_model_dir, "--data", listed, "--format", "name=permutation doc_tokens=16",
-        "--output", tmp_path / "a.json", "--kinds", "answer nul", "--max-new-tokens", 4,
+        "--output", tmp_path / "a.json", "--kinds", "answer nul", "--max-new-tokens", 40,
+        "--defences", "none constrained",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     rows = json.loads((tmp_path / "a.json").read_text())["rows"]
-    assert all(row["unread"] == 1 for row in rows)  # an untrained model writes no ranking
+    # An untrained model writes no ranking, unless it can write nothing else.
+    assert {(row["defence"], row["unread"]) for row in rows} == {("none", 1), ("constrained", 0)}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         LAST[:] = [item.path]
         gc.collect()
         gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One cache of converted models for all workers of a run, empty when it begins.
+
+    A few tests that are run by hand, without workers, use the one of the user.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            shared = tmp_path_factory.getbasetemp().parent
+            patch.setenv("RANK_RL_CACHE", str(shared / "converted"))
+        yield
 
 
 def tiny_tokenizer() -> Any:

@@ -27,6 +27,7 @@ from rank_rl.generation.reasoning import check_reasoning
 from rank_rl.generation.repeats import MOST, Repeats
 from rank_rl.generation.results import Progress, RankResult, TaskResult, listed
 from rank_rl.generation.ruled import Rules
+from rank_rl.generation.workers import Workers, copier
 from rank_rl.models import loading
 from rank_rl.records import Candidate, Query, RankingTask
 from rank_rl.sessions import Counters, Session, with_notes
@@ -113,14 +114,17 @@ class TaskRanker:
             from rank_rl.generation.local import LocalGenerator
 
             self.generator = LocalGenerator(loaded, max_new_tokens=max_new_tokens)
-        if asker is None:
-            if loaded is None:
-                raise TypeError("a model (loaded), or what answers in its place (asker)")
+        if asker is not None:
+            self._workers = Workers(asker, getattr(asker, "twin", None))
+        elif loaded is not None:
             how = (self.readout, self.reasoning, rules_of(reading))
             asker = make_asker(loaded, fmt, self.generator, *how)
+            self._workers = Workers(asker, copier(loaded, fmt, self.generator, how), loaded=loaded)
+        else:
+            raise TypeError("a model (loaded), or what answers in its place (asker)")
         self.asker = asker
         self.counters = Counters()
-        self.repeats = Repeats(asker, most=MOST)
+        self.repeats = Repeats(self._workers, most=MOST)
         self._remembers = False
         self._batch_size = 0
         self._fits = 0  # so many candidates the strategy is known to rank
@@ -130,7 +134,7 @@ class TaskRanker:
     @property
     def cuts(self) -> CutReport:
         """How many documents had to be cut to the budget so far."""
-        return self.asker.cuts
+        return self._workers.cuts
 
     @property
     def batch_size(self) -> int:
@@ -145,6 +149,30 @@ class TaskRanker:
         self._batch_size = size
         if self.generator is not None and hasattr(self.generator, "batch_size"):
             self.generator.batch_size = size
+        self._workers.renew()
+
+    @property
+    def device(self) -> str:
+        """Where the model is; empty where it is elsewhere."""
+        return self.loaded.device if self.loaded is not None else ""
+
+    @property
+    def workers(self) -> int:
+        """How many threads answer at most, each with a model that shares the weights.
+
+        Worth it on a CPU with several cores. Raises RecipeError for more than one where another
+        process answers, or a generator of one's own.
+        """
+        return self._workers.count
+
+    @workers.setter
+    def workers(self, count: int) -> None:
+        if count < 1:
+            raise RecipeError(f"{count}", where="workers", expected="1 or more")
+        if count > 1 and not self._workers.possible:
+            raise RecipeError(f"{count}", where="workers", expected="1: nothing can be divided")
+        self._workers.count = count
+        self._workers.renew()
 
     def remember(self, most: int) -> None:
         """Keep so many answers between calls, the latest used; 0 keeps none, which is the default.
@@ -153,18 +181,17 @@ class TaskRanker:
         change, and only what an answer depends on nothing but the view is kept (no sampling).
         """
         self._remembers = most > 0
-        self.repeats = Repeats(self.asker, most=most or MOST)
+        self.repeats = Repeats(self._workers, most=most or MOST)
 
     def forget(self) -> None:
         """Drop what is kept of prompts, which is done wherever nothing is left to rank."""
-        if hasattr(self.asker, "forget"):
-            self.asker.forget()
+        self._workers.forget()
 
     def session(self) -> Session:
         """Tasks that are added at any time and ranked together, see ``Session``."""
         self.forget()
         if not self._remembers:
-            self.repeats = Repeats(self.asker, most=MOST)
+            self.repeats = Repeats(self._workers, most=MOST)
         return Session(self)
 
     def check(self, tasks: Sequence[RankingTask]) -> None:

@@ -17,6 +17,7 @@ from rank_rl.errors import RecipeError
 from rank_rl.formats.base import Format
 from rank_rl.formats.budget import TokenCounter
 from rank_rl.generation.results import Note, RankResult, TaskResult, about, listed
+from rank_rl.generation.workers import chosen
 from rank_rl.hub.contract import FILE, PromptContract
 from rank_rl.models.scorers.loading import load_for
 from rank_rl.models.sources import locate
@@ -65,7 +66,9 @@ class Reranker(Ranker):
                 (``auto`` keeps the contract's), ``reasoning`` (absent keeps the contract's),
                 ``constrained`` and ``thinking_budget`` (see ``Ranker``), ``batch_size`` (most views
                 at once), ``cache`` (answers kept between calls, see ``remember``), and with engine
-                local ``generator``; with engine engine the names of ``EngineSettings``.
+                local ``generator`` and ``workers`` (threads that answer, each with a model that
+                shares the weights; None takes as many on a CPU as torch computes with, 8 at most);
+                with engine engine the names of ``EngineSettings``.
 
         Raises:
             ModelError: the model, or its contract where none is given, is missing or wrong.
@@ -75,10 +78,15 @@ class Reranker(Ranker):
         known, which = _specs(format, strategy)
         how = settings_of(spec, known, which, overrides)
         cache = how.other.pop("cache", 0)
-        size = how.other.get("batch_size")
-        made: Reranker = cls(**(_in_vllm(how, spec) if engine == "engine" else _here(how, spec)))
-        if size is not None and engine == "local":
-            made.batch_size = size
+        if engine == "engine":
+            made: Reranker = cls(**_in_vllm(how, spec))
+        else:
+            size, workers = (how.other.pop(name, None) for name in ("batch_size", "workers"))
+            made = cls(**_here(how, spec))
+            if size is not None:
+                made.batch_size = size
+            if workers is not None or made._workers.possible:
+                made.workers = workers or chosen(made.device)
         if cache:
             made.remember(cache)
         return made
@@ -149,7 +157,9 @@ class Reranker(Ranker):
         model = library.load_cross_encoder(str(name), chosen, revision=revision, device=device)
         asker = library.CrossEncoderAsker(model)
         alone = StrategySpec(name="by_score", params={"size": 1})
-        return cls(fmt=asker.fmt, strategy=alone, asker=asker)
+        made = cls(fmt=asker.fmt, strategy=alone, asker=asker)
+        made.workers = chosen(str(model.model.device.type))
+        return made
 
 
 @dataclass(slots=True)
@@ -205,7 +215,6 @@ def settings_of(
 def _here(how: Settings, spec: ModelSpec) -> dict[str, Any]:
     """The arguments of a ranker whose model is loaded by transformers."""
     loaded = load_for(how.fmt, spec, device=how.other.pop("device", "auto"))
-    how.other.pop("batch_size", None)
     fixed = {"loaded": loaded, "fmt": how.fmt, "strategy": how.strategy}
     return {**fixed, **how.reading, **how.other}
 

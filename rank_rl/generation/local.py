@@ -26,6 +26,7 @@ from rank_rl.generation.ruled import BEGUN, THOUGHT, Request, Rule, bare
 from rank_rl.generation.stock import ends
 from rank_rl.generation.writers import Free, Guided, Lookup, Rules, Thinking, Writer
 from rank_rl.generation.writing import Job, Writing
+from rank_rl.models.copies import known_of_models
 from rank_rl.models.loading import Loaded, autocast_context, evaluating
 from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import Completion, Prompt
@@ -41,7 +42,7 @@ CPU_BATCH_TOKENS = 4096
 READ_TOKENS = {"cpu": 4096}
 READ_MOST = 16384
 # Whether a model can decode in place; found out once.
-_IN_PLACE: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+_IN_PLACE: WeakKeyDictionary[Any, bool] = known_of_models()
 
 
 class LocalGenerator:
@@ -86,6 +87,12 @@ class LocalGenerator:
         short = copy.copy(self)
         short.max_new_tokens = min(max_new_tokens, self.max_new_tokens)
         return short
+
+    def on(self, loaded: Loaded) -> LocalGenerator:
+        """The same generator for another model with the same tokens."""
+        other = copy.copy(self)
+        other.loaded, other.tokens = loaded, ChatTokens(loaded.tokenizer)
+        return other
 
     def generate(
         self, prompts: Sequence[Prompt], *, progress: Progress | None = None
@@ -259,7 +266,7 @@ def cache_tokens(loaded: Loaded) -> int:
     dim = getattr(config, "head_dim", None) or config.hidden_size // heads
     kinds = getattr(config, "num_key_value_heads", None) or heads
     size = 2 * config.num_hidden_layers * kinds * dim * parameter.element_size()
-    return min(BATCH_TOKENS, CPU_CACHE_BYTES // size)
+    return min(BATCH_TOKENS, CPU_CACHE_BYTES // size // loaded.share)
 
 
 def window(loaded: Loaded) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Annotated, Any, Literal
 
@@ -25,6 +25,7 @@ from rank_rl.formats.inputs import shown
 from rank_rl.formats.labels import neutralise
 from rank_rl.generation.asking import Asked
 from rank_rl.models import loading
+from rank_rl.models.copies import twin
 from rank_rl.models.quiet import file_bytes, quiet
 from rank_rl.models.sources import Source, locate
 from rank_rl.models.tokens import control_tokens
@@ -220,6 +221,10 @@ class CrossEncoderAsker:
         self.cuts = CutReport()
         self.batch_size = ROUNDS * model.settings.batch_size
         self._special = control_tokens(model.model.tokenizer)
+
+    def twin(self, count: int) -> CrossEncoderAsker:
+        """Another one for another thread, with the same weights."""
+        return CrossEncoderAsker(replace(self.model, model=twin(self.model.model)))
 
     def ask(self, views: Sequence[View]) -> list[Asked]:
         """One answer a view, in order; ``seconds`` is the share of the views' tokens."""

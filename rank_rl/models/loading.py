@@ -51,7 +51,8 @@ class Loaded:
     """A model with its tokenizer and where both came from.
 
     ``path`` is the folder the (base) weights were read from; ``autocast`` is the dtype name that
-    :func:`autocast_context` computes in, or None for the weights' own.
+    :func:`autocast_context` computes in, or None for the weights' own; ``share`` is among how many
+    such models memory for keys and values is divided.
     """
 
     model: Any
@@ -61,6 +62,7 @@ class Loaded:
     path: Path
     device: str
     autocast: str | None = None
+    share: int = 1
 
 
 def load(spec: ModelSpec, *, device: str = "auto", train: bool = False) -> Loaded:

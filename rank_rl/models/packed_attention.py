@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 from rank_rl.errors import ModelError
 from rank_rl.models import flex
 from rank_rl.models.attention import Call, config_of, using
+from rank_rl.models.copies import known_of_models
 from rank_rl.models.packing import PackedBatch, pack
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ _PROBE = (
 )
 
 # What was chosen for a model: a trainer may wrap it in autocast later, too coarse to check anew.
-_CHOSEN: WeakKeyDictionary[Any, Attention] = WeakKeyDictionary()
+_CHOSEN: WeakKeyDictionary[Any, Attention] = known_of_models()
 
 
 def choose(model: Any) -> Attention:

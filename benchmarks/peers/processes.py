@@ -40,10 +40,9 @@ class Worker:
     ) -> None:
         self.log, self.timeout = log, timeout
         environment = {
-            **os.environ,
+            **{k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"},
             "OMP_NUM_THREADS": str(threads),
             "MKL_NUM_THREADS": str(threads),
-            "OMP_WAIT_POLICY": "passive",
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_OFFLINE": "1",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",

@@ -114,6 +114,9 @@ Constrained = Annotated[
 ThinkingBudget = Annotated[int | None, _asking("Most tokens of reasoning.", min=0)]
 MaxNewTokens = Annotated[int | None, _asking("Most tokens of an answer.", min=1)]
 BatchSize = Annotated[int | None, _asking("Views asked at once.", min=1)]
+WorkersOption = Annotated[
+    int | None, _engine("Threads that answer side by side on a CPU; else one a core.", min=1)
+]
 Engine = Annotated[str, _engine("local (transformers), engine (vLLM) or endpoint (a server).")]
 EngineParams = Annotated[
     str | None,
@@ -159,6 +162,7 @@ class Options:
     thinking_budget: int | None
     max_new_tokens: int | None
     batch_size: int | None
+    workers: int | None
     engine: str
     engine_params: str | None
     base_url: str | None

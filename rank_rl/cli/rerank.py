@@ -36,6 +36,7 @@ def rerank(
     thinking_budget: asked.ThinkingBudget = None,
     max_new_tokens: asked.MaxNewTokens = None,
     batch_size: asked.BatchSize = None,
+    workers: asked.WorkersOption = None,
     engine: asked.Engine = "local",
     engine_params: asked.EngineParams = None,
     base_url: asked.BaseUrl = None,

@@ -20,7 +20,7 @@ from rank_rl.errors import RecipeError
 if TYPE_CHECKING:
     from rank_rl.rerank import Reranker
 
-OVERRIDES = ("constrained", "thinking_budget", "max_new_tokens", "batch_size")
+OVERRIDES = ("constrained", "thinking_budget", "max_new_tokens", "batch_size", "workers")
 
 
 def check(options: Options) -> None:
@@ -48,7 +48,9 @@ def check(options: Options) -> None:
             "concurrency": options.concurrency,
         }
         refuse(remote, "only with --engine endpoint")
-    if options.engine == "local":
+    if options.engine != "local":
+        refuse({"workers": options.workers}, "only with --engine local")
+    else:
         refuse({"engine-params": options.engine_params}, "not with --engine local")
 
 

@@ -150,12 +150,14 @@ def _settings(options: Options, reranker: Reranker, tasks: Any, output: Output) 
 
     explained = (options.top_k or EXPLAINED) if output.page is not None else 0
     size = options.batch_size or portion_of(len(tasks), reranker.batch_size)
+    asked_for = rerank_engine.overrides(options)
+    asked_for.pop("workers", None)  # it is up to the machine, and changes last digits only
     found = settings(
         reranker,
         tasks,
         explain=explained,
         portion=size,
-        overrides={**rerank_engine.overrides(options), "engine_params": options.engine_params},
+        overrides={**asked_for, "engine_params": options.engine_params},
     )
     if options.engine == "engine":
         found["model"] = {"revision": locate(options.model, options.revision).revision}

@@ -79,6 +79,7 @@ def serve(
     thinking_budget: asked.ThinkingBudget = None,
     max_new_tokens: asked.MaxNewTokens = None,
     batch_size: asked.BatchSize = None,
+    workers: asked.WorkersOption = None,
     engine: asked.Engine = "local",
     engine_params: asked.EngineParams = None,
     base_url: asked.BaseUrl = None,

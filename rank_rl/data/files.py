@@ -1,20 +1,38 @@
 """Lines in and out of data files; every problem becomes one error with file and line number.
 
-Reading: UTF-8 (with or without a byte-order mark), blank lines skipped, an empty file refused.
+Reading: UTF-8 (with or without a byte-order mark), blank lines skipped, an empty file refused; what
+is compressed by gzip is read as what it holds, whatever its name.
 Writing: to a temporary file beside the target, then renamed, so that a full disk loses nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rank_rl.errors import DataError, StorageError
+
+GZIP = b"\x1f\x8b"
+
+
+def kind(path: Path) -> str:
+    """The suffix of a file's name, without that of its compression: ``.tsv`` of ``a.tsv.gz``."""
+    return path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+
+
+def _opened(path: Path) -> TextIO:
+    with path.open("rb") as file:
+        compressed = file.read(len(GZIP)) == GZIP
+    if compressed:
+        return gzip.open(path, "rt", encoding="utf-8-sig")
+    return path.open(encoding="utf-8-sig")
 
 
 def lines(path: Path) -> Iterator[tuple[str, str]]:
@@ -29,13 +47,17 @@ def lines(path: Path) -> Iterator[tuple[str, str]]:
         raise DataError("no such file", where=str(path))
     found = False
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with _opened(path) as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     found = True
                     yield f"{path}:{number}", line.rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise DataError("not UTF-8 text", where=str(path), expected="UTF-8") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(
+            f"damaged: {error}", where=str(path), expected="a whole gzip file"
+        ) from error
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
     if not found:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rank_rl.data.files import identifier, json_lines, lines
+from rank_rl.data.files import identifier, json_lines, kind, lines
 from rank_rl.data.ties import evaluated_order
 from rank_rl.errors import DataError
 
@@ -33,7 +33,7 @@ def read_json_run(path: Path) -> dict[str, Scored]:
         DataError: a file of another form, a query or a document of a query that is listed twice, or
             a score that is no finite number.
     """
-    if path.suffix == ".jsonl":
+    if kind(path) == ".jsonl":
         return _of_lists(json_lines(path))
     try:
         content = json.loads(

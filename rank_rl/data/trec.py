@@ -15,7 +15,7 @@ from typing import Any
 
 from rank_rl.data import splits
 from rank_rl.data.excluded import read_excluded
-from rank_rl.data.files import lines, text_field, write_lines
+from rank_rl.data.files import kind, lines, text_field, write_lines
 from rank_rl.data.runs import SUFFIXES, Scored, read_json_run
 from rank_rl.data.sources import (
     Raw,
@@ -55,7 +55,7 @@ def load_files(spec: DataSpec) -> SourceData:
     qrels_files = _qrels_files(params.get("qrels"))
     chosen = {name: qrels_files[name] for name in splits.wanted(spec, list(qrels_files))}
     files |= {f"qrels.{name}": path for name, path in chosen.items()}
-    tsv = files["queries"].suffix in {".tsv", ".txt"}
+    tsv = kind(files["queries"]) in {".tsv", ".txt"}
     raw = Raw(
         name=spec.path or files["corpus"].parent.name or "trec",
         documents=read_corpus(files["corpus"]),
@@ -76,7 +76,7 @@ def read_run(path: Path) -> dict[str, tuple[tuple[str, float], ...]]:
         DataError: a line without six columns, a rank or score that is no finite number, or a
             document listed twice for a query.
     """
-    if path.suffix in SUFFIXES:
+    if kind(path) in SUFFIXES:
         return read_json_run(path)
     scores: dict[str, dict[str, float]] = {}
     ranks: dict[str, dict[str, int]] = {}

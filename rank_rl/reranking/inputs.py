@@ -14,7 +14,7 @@ from typing import Any
 
 from rank_rl.data import beir, trec
 from rank_rl.data.excluded import read_excluded
-from rank_rl.data.files import identifier, json_lines, text_field
+from rank_rl.data.files import identifier, json_lines, kind, text_field
 from rank_rl.data.first_stage import reorder
 from rank_rl.data.given import candidate, check_first_stage
 from rank_rl.data.sources import Raw, build, read_corpus, read_queries
@@ -49,7 +49,7 @@ def read_run_tasks(
         DataError: a missing or malformed file, or a run that names unknown queries or documents.
     """
     known = read_corpus(corpus)
-    tsv = not {".tsv", ".txt"}.isdisjoint(queries.suffixes[-2:])
+    tsv = kind(queries) in {".tsv", ".txt"}
     asked = (trec.read_queries_tsv if tsv else read_queries)(queries)
     tasks = []
     for qid, pairs in trec.read_run(run).items():

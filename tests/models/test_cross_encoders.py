@@ -138,6 +138,21 @@ def test_scores_are_the_logits_of_pairs_and_ties_keep_first_stage_order(bert):
     ]
 
 
+def test_several_threads_give_the_scores_of_one(bert, monkeypatch):
+    from rank_rl.generation import workers
+
+    monkeypatch.setattr(workers, "LEAST", 20)
+    one = Reranker.from_cross_encoder(bert, device="cpu")
+    one.workers = 1
+    wanted = one.rank_tasks([task(qid) for qid in "abc"])
+    one.workers = 2
+    got = one.rank_tasks([task(qid) for qid in "abc"])
+    assert len(one._workers._copies) == 2
+    for ours, own in zip(got, wanted, strict=True):
+        assert ours.ranking.docids == own.ranking.docids
+        assert scores(ours) == pytest.approx(scores(own), abs=1e-5)
+
+
 def test_the_cost_is_foreseen_exactly(bert):
     one = Reranker.from_cross_encoder(bert, device="cpu", max_length=12)
     cost = foreseen(one, [task()])

@@ -17,7 +17,7 @@ from rank_rl.errors import RecipeError
 from rank_rl.formats.base import Format
 from rank_rl.formats.budget import TokenCounter
 from rank_rl.generation.results import Note, RankResult, TaskResult, about, listed
-from rank_rl.generation.workers import chosen
+from rank_rl.generation.workers import threads_for
 from rank_rl.hub.contract import FILE, PromptContract
 from rank_rl.models.scorers.loading import load_for
 from rank_rl.models.sources import locate
@@ -86,7 +86,7 @@ class Reranker(Ranker):
             if size is not None:
                 made.batch_size = size
             if workers is not None or made._workers.possible:
-                made.workers = workers or chosen(made.device)
+                made.workers = workers or threads_for(made.device)
         if cache:
             made.remember(cache)
         return made
@@ -158,7 +158,7 @@ class Reranker(Ranker):
         asker = library.CrossEncoderAsker(model)
         alone = StrategySpec(name="by_score", params={"size": 1})
         made = cls(fmt=asker.fmt, strategy=alone, asker=asker)
-        made.workers = chosen(str(model.model.device.type))
+        made.workers = threads_for(str(model.model.device.type))
         return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rank_rl.cli import asked, rerank_files, rerank_one
+from rank_rl.cli.process import keep_memory
 
 
 def rerank(
@@ -46,6 +47,7 @@ def rerank(
 ) -> None:
     """Rerank documents for a query, or a whole TREC run, BEIR folder or file of queries."""
     options = asked.Options(**locals())  # first, so that the arguments are all there is
+    keep_memory()
     if options.source:
         rerank_files.rerank(options)
     else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rank_rl.cli import asked
+from rank_rl.cli.process import keep_memory
 
 if TYPE_CHECKING:
     from rank_rl.ranker import Ranker
@@ -102,6 +103,7 @@ def serve(
     from rank_rl.serve.keys import read_keys
 
     http.check_installed()
+    keep_memory()
     keys = read_keys(api_key_env, api_key_file)
     served = _served(given, len(keys))
     address = http.bind(host, port)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 LEAST = 1000
 MOST = 8  # threads chosen by itself; more wait for each other in Python
 SLACK = 1.15  # how much more than the others a thread may have to do, to keep what it has read
+QUERIES = 1024  # whose thread is remembered
 Key: TypeAlias = "tuple[str, str]"
 
 
@@ -156,9 +157,12 @@ class Workers:
             worker = self._known.get(key)
             if worker is None or (loads[worker] and loads[worker] + weights[key] > most):
                 worker = min(loads, key=lambda w: (loads[w], w))
+            self._known.pop(key, None)
             self._known[key] = worker
             loads[worker] += weights[key]
             found.setdefault(worker, []).extend(queries[key])
+        while len(self._known) > QUERIES:  # the one not asked for longest
+            del self._known[next(iter(self._known))]
         return found
 
 
@@ -261,7 +265,7 @@ def copier(
     return copied
 
 
-def chosen(device: str) -> int:
+def threads_for(device: str) -> int:
     """How many threads answer where nothing is said: on a CPU as many as torch computes with."""
     import torch
 

@@ -17,7 +17,7 @@ from rank_rl.specs import DataSpec
 FILES = {
     "corpus.jsonl": '{"_id": "a", "text": "The river é."}\n\n{"_id": "b", "text": "A lake."}\n',
     "queries.tsv": "q1\twhat is deep?\n",
-    "qrels.tsv": "query-id\tcorpus-id\tscore\nq1\tb\t1\n",
+    "qrels.txt": "q1 0 b 1\n",
     "run.trec": "q1 Q0 b 1 2.0 t\nq1 Q0 a 2 1.0 t\n",
     "run.json": '{"q1": {"b": 2.0, "a": 1.0}}',
 }
@@ -52,10 +52,10 @@ def test_what_is_reranked(tmp_path):
 
 def test_a_recipe(tmp_path):
     def loaded(make):
-        named = ("corpus.jsonl", "queries.tsv", "qrels.tsv", "run.trec")
+        named = ("corpus.jsonl", "queries.tsv", "qrels.txt", "run.trec")
         params = {name.split(".")[0]: str(make(tmp_path, name)) for name in named}
         params["qrels"] = {"test": params["qrels"]}
-        return data.load(DataSpec(source="trec", params=params), seed=1)
+        return data.load(DataSpec(source="trec", params=params, train_split=""), seed=1)
 
     assert loaded(packed).test == loaded(plain).test != ()
 

@@ -307,6 +307,16 @@ def test_a_query_stays_where_it_was_until_others_have_to_wait():
     assert several.asker.asked[-1] == [left[0]]  # nothing kept, nothing to divide
 
 
+def test_a_server_that_never_rests_does_not_remember_all_queries(monkeypatch):
+    monkeypatch.setattr(workers, "QUERIES", 3)
+    several = Workers(Keeps(), lambda count: Keeps())
+    several.count = 2
+    for n in range(10):
+        several.ask(views("stays", f"q{n}"))
+        assert len(several._known) <= 3
+    assert ("stays", "stays") in several._known
+
+
 @pytest.mark.parametrize(
     ("sizes", "count", "wanted"),
     [
@@ -348,7 +358,7 @@ def test_how_many(loaded, tiny_model_dir, monkeypatch):
     one = Reranker.from_pretrained(tiny_model_dir, device="cpu", format=fmt, workers=1)
     assert one.workers == 1
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
-    assert workers.chosen("cpu") == 8 and workers.chosen("cuda") == 1
+    assert workers.threads_for("cpu") == 8 and workers.threads_for("cuda") == 1
 
 
 def test_under_autocast_the_weights_are_as_they_were(loaded):

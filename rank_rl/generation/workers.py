@@ -211,7 +211,7 @@ def side_by_side(works: dict[int, Callable[[], Any]]) -> dict[int, Any]:
         try:
             torch.set_num_threads(each)
             futures[number].set_result(works[number]())
-        except BaseException as error:
+        except BaseException as error:  # whoever waits for it raises it
             futures[number].set_exception(error)
 
     try:

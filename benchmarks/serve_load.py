@@ -8,6 +8,7 @@ collection in another order each time. Times are seconds.
 
     python benchmarks/serve_load.py outputs/quickstart/grpo/final --write results/serve_load.json
     python benchmarks/serve_load.py MODEL --clients 1 8 --requests 16 --rounds 1
+    python benchmarks/serve_load.py --render   # only the table of docs/serving.md
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from typing import Any
 
 import httpx2
 import psutil
+from marked import put
 
 from rank_rl.data.beir import bundled_folder
 from rank_rl.seeds import rng
@@ -38,6 +40,8 @@ ROOT = Path(__file__).parent.parent
 ARMS: dict[str, list[str]] = {"together": [], "one_by_one": ["--together", "1"]}
 PACKAGES = ("torch", "transformers", "fastapi", "uvicorn", "h11", "httpx2")
 PATIENCE_S = 600
+RESULT, PAGE = ROOT / "results" / "serve_load.json", ROOT / "docs" / "serving.md"
+BEGIN, END = "<!-- serve_load: begin -->", "<!-- serve_load: end -->"
 
 
 class Running:
@@ -81,7 +85,7 @@ class Running:
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", help="checkpoint folder")
+    parser.add_argument("model", nargs="?", help="checkpoint folder")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--requests", type=int, default=64, help="of a round, at least the clients")
     parser.add_argument("--rounds", type=int, default=3, help="of each arm and number of clients")
@@ -89,7 +93,11 @@ def options() -> argparse.Namespace:
     parser.add_argument("--explain", type=int, default=0, help="documents to explain")
     parser.add_argument("--serve", default="", help="further options of rank-rl serve, as one text")
     parser.add_argument("--write", type=Path, help="JSON file of the result")
-    return parser.parse_args()
+    parser.add_argument("--render", action="store_true", help="only the table of docs/serving.md")
+    given = parser.parse_args()
+    if not given.model and not given.render:
+        parser.error("MODEL is missing")
+    return given
 
 
 def bodies(count: int, given: argparse.Namespace, *names: object) -> list[bytes]:
@@ -190,6 +198,30 @@ def summary(rounds: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     return {"median": middle, "together_over_one_by_one": ratios}
 
 
+def table(result: dict[str, Any]) -> str:
+    """The result as the table of docs/serving.md."""
+    settings = result["settings"]
+    rows = [
+        f"{settings['requests']} requests of {settings['documents']} documents a round, medians of "
+        f"{settings['rounds']} round(s), {result['cores']} cores, {result['device']}; seconds, "
+        "requests a second, and shared batches over one by one:",
+        "",
+        "| clients | p50 | p95 | requests/s | one by one: p50 | p95 | requests/s | gain |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for cell in result["cells"]:
+        arms = [cell["median"][arm] for arm in ARMS]
+        cells = [f"{arm[k]:.2f}" for arm in arms for k in ("p50", "p95", "requests_per_second")]
+        gain = statistics.median(cell["together_over_one_by_one"]["requests_per_second"])
+        rows.append(f"| {cell['clients']} | {' | '.join(cells)} | {gain:.2f} |")
+    return "\n".join(rows)
+
+
+def render(result: dict[str, Any], path: Path) -> None:
+    """Write the table between the markers of a page."""
+    put(path, (BEGIN, END), table(result))
+
+
 def machine() -> dict[str, Any]:
     """What the numbers were measured on."""
     import torch
@@ -211,8 +243,11 @@ def end_with_us() -> None:
 
 def main() -> None:
     given = options()
+    if given.render:
+        render(json.loads(RESULT.read_text(encoding="utf-8")), PAGE)
+        return
     end_with_us()
-    settings = {k: v for k, v in vars(given).items() if k not in ("write", "model")}
+    settings = {k: v for k, v in vars(given).items() if k not in ("write", "model", "render")}
     settings["model"] = "/".join(Path(given.model).resolve().parts[-3:])
     on = machine()
     wide = ["--time-budget", str(PATIENCE_S), "--max-waiting", "1000", *given.serve.split()]

@@ -370,12 +370,10 @@ def simulate(effort: Effort, workers: int) -> dict[str, Any]:
 
 def render(result: Mapping[str, Any], path: Path) -> None:
     """Write the tables between the markers of the page."""
-    from statistics_tables import page  # beside this file
+    from marked import put  # these two are beside this file
+    from statistics_tables import page
 
-    text = path.read_text(encoding="utf-8")
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    path.write_text(f"{head}{BEGIN}\n\n{page(result)}\n\n{END}{tail}", encoding="utf-8")
+    put(path, (BEGIN, END), f"\n{page(result)}\n")
 
 
 def main() -> None:

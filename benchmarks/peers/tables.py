@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from marked import put
+
 BEGIN, END = "<!-- rerank_speed: begin -->", "<!-- rerank_speed: end -->"
 HEAD = ("system", "queries/s", "rank_rl is faster by", "same rankings", "same answers",
         "prompts/query", "tokens/query", "distinct", "written", "of the floor")  # fmt: skip
@@ -101,10 +103,7 @@ def _markdown(part: Mapping[str, Any]) -> str:
 
 def render(result: Mapping[str, Any], path: Path) -> None:
     """Write the tables between the markers of a page."""
-    text = path.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}\n{page(result)}\n{END}{after}", encoding="utf-8")
+    put(path, (BEGIN, END), page(result))
 
 
 def fastest(systems: Sequence[Mapping[str, Any]], ours: str = "rank_rl") -> str | None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from rank_rl.errors import ModelError
 from rank_rl.formats.base import Format, finish
+from rank_rl.generation.ragged import alike
 from rank_rl.models.packed import label_weights
 from rank_rl.models.packed_attention import choose, slot_logits
 from rank_rl.models.packing import pack
@@ -135,7 +136,7 @@ class _Bundle:
 
     def joined(self, trie: Trie) -> _Bundle | None:
         """With one question more; None where its tokens are fewer in a group of their own."""
-        shared = _alike(self.tries[0].stem[: self.shared], trie.stem[:-1])
+        shared = alike(self.tries[0].stem[: self.shared], trie.stem[:-1])
         grown = replace(self, tries=(*self.tries, trie), shared=shared)
         return grown if shared and grown.tokens < self.tokens + trie.tokens else None
 
@@ -260,17 +261,11 @@ def trie_of(tokens: ChatTokens, question: Question) -> Trie:
     """
     starts = [question.lead, *(question.lead + choice for choice in question.choices)]
     rows = tokens.encode_prompts([replace(question.prompt, prefill=start) for start in starts])
-    shared = _alike(min(rows), max(rows))
+    shared = alike(min(rows), max(rows))
     shared = min(shared, len(rows[0]), *(len(row) - 1 for row in rows[1:]))
     paths = tuple(tuple(row[shared:]) for row in rows[1:])
     begins = {path[0] for path in paths} | set(rows[0][shared : shared + 1])
     return Trie(stem=rows[0][:shared], paths=paths, first=frozenset(begins))
-
-
-def _alike(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens both begin with."""
-    pairs = zip(first, second, strict=False)
-    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
 
 
 def _batches(tries: Sequence[Trie], batch_tokens: int) -> Iterator[list[_Bundle]]:

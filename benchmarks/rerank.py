@@ -116,6 +116,8 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--queries", type=int, help="of a block; else 1 to 8, by strategy")
     parser.add_argument("--blocks", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"],
+                        help="of all weights, and computed in")  # fmt: skip
     parser.add_argument("--timeout", type=float, default=900, help="seconds for one block")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "rerank_speed.json")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs" / "speed.md")
@@ -176,7 +178,7 @@ class Benchmark:
         tasks = workloads.shortened(self.queries, tokens, given.doc_tokens, given.documents)
         workload = workloads.workload(name, tokens, tasks, given.doc_tokens)
         shape = accounting.shape_of(folder, encoder=name == "cross_encoder")
-        rate = accounting.matrix_rate(shape)
+        rate = accounting.matrix_rate(shape, given.dtype)
         systems = [s for s in SYSTEMS if name in s.strategies and self._asked_for(s)]
         first, *rest = tasks
         warm = {**first, "documents": first["documents"][:WARM]}
@@ -192,6 +194,7 @@ class Benchmark:
             "doc_tokens": given.doc_tokens,
             "queries": size,
             "blocks": given.blocks,
+            "dtype": given.dtype,
             "workload": workload,
             "gigaflops": rate / 1e9,
             "machine": machine(given.threads),
@@ -220,7 +223,7 @@ class Benchmark:
         for system in systems:
             try:
                 worker = self._worker(system)
-                settings = {**system.settings, "folder": folder}
+                settings = {**system.settings, "folder": folder, "dtype": self.given.dtype}
                 ready[system.name] = worker.ask(
                     do="open", system=system.name, settings=settings, workload=workload
                 )["versions"]
@@ -352,12 +355,12 @@ def store(part: Mapping[str, Any], path: Path) -> None:
     """Put a strategy into the result file, in the place of one measured the same way before."""
 
     def key(known: Mapping[str, Any]) -> tuple[Any, ...]:
-        names = ("strategy", "model", "collection", "documents", "doc_tokens")
+        names = ("strategy", "model", "collection", "documents", "doc_tokens", "dtype")
         return tuple(known[name] for name in names)
 
     parts = [known for known in _known(path)["parts"] if key(known) != key(part)] + [part]
     order = list(workloads.STRATEGIES)
-    parts.sort(key=lambda p: (order.index(p["strategy"]), p["doc_tokens"]))
+    parts.sort(key=lambda p: (order.index(p["strategy"]), p["doc_tokens"], p["dtype"]))
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"benchmark": "rerank_speed", "parts": parts}
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -26,6 +26,7 @@ from rank_rl.specs import FormatSpec, ModelSpec, StrategySpec
 
 log = logging.getLogger(__name__)
 EngineName = Literal["local", "engine"]
+DTYPES = ("float32", "bfloat16")
 MAX_NEW_TOKENS = 256  # of a model without a contract
 
 __all__ = ["Note", "RankResult", "Ranker", "Reading", "Reranker", "TaskResult", "about", "listed"]
@@ -62,7 +63,9 @@ class Reranker(Ranker):
             engine: ``local`` (transformers), or ``engine`` (vLLM).
             format: another format than the contract's, or the format of a model without one.
             strategy: another strategy.
-            overrides: ``device`` (a torch device or auto), ``max_new_tokens``, ``readout``
+            overrides: ``device`` (a torch device or auto), ``dtype`` (what is computed in:
+                ``float32``, ``bfloat16``; auto is bfloat16 on a GPU or CPU that is fast at it, and
+                float32 elsewhere), ``max_new_tokens``, ``readout``
                 (``auto`` keeps the contract's), ``reasoning`` (absent keeps the contract's),
                 ``constrained`` and ``thinking_budget`` (see ``Ranker``), ``batch_size`` (most views
                 at once), ``cache`` (answers kept between calls, see ``remember``), and with engine
@@ -214,9 +217,24 @@ def settings_of(
 
 def _here(how: Settings, spec: ModelSpec) -> dict[str, Any]:
     """The arguments of a ranker whose model is loaded by transformers."""
+    spec = _computed_in(spec, how.other.pop("dtype", "auto"))
     loaded = load_for(how.fmt, spec, device=how.other.pop("device", "auto"))
     fixed = {"loaded": loaded, "fmt": how.fmt, "strategy": how.strategy}
     return {**fixed, **how.reading, **how.other}
+
+
+def _computed_in(spec: ModelSpec, dtype: str) -> ModelSpec:
+    """The model with weights in a dtype and nothing computed in another; auto leaves both open.
+
+    Raises:
+        RecipeError: no such dtype.
+    """
+    if dtype == "auto":
+        return spec
+    if dtype not in DTYPES:
+        known = ", ".join(DTYPES)
+        raise RecipeError(f"{dtype!r}", where="dtype", expected=f"auto, {known}")
+    return spec.model_copy(update={"dtype": dtype, "autocast": "off"})
 
 
 def _in_vllm(how: Settings, spec: ModelSpec) -> dict[str, Any]:

@@ -80,13 +80,16 @@ def floor_flops(shape: Shape, rows: Sequence[Sequence[int]], written: int) -> tu
     return tokens, 2 * shape.weights * tokens + attention + head
 
 
-def matrix_rate(shape: Shape, *, rows: int = 1024, rounds: int = 5) -> float:
+def matrix_rate(
+    shape: Shape, dtype: str = "float32", *, rows: int = 1024, rounds: int = 20
+) -> float:
     """Best floating point operations a second over the matrices of a model."""
     import torch
 
     sizes = sorted({*shape.linear})
     counts = [shape.linear.count(size) for size in sizes]
-    weights = [(torch.randn(b, a), torch.randn(rows, a)) for a, b in sizes]
+    kind = getattr(torch, dtype)
+    weights = [(torch.randn(b, a, dtype=kind), torch.randn(rows, a, dtype=kind)) for a, b in sizes]
     seconds = 0.0
     for (weight, x), count in zip(weights, counts, strict=True):
         best = float("inf")

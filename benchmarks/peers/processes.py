@@ -19,6 +19,13 @@ from typing import Any
 FOLDER = Path(__file__).parent
 PATIENCE = 20  # seconds that a worker has to end by itself
 
+# What ``rank-rl rerank`` and ``rank-rl serve`` do by themselves (``cli.process.keep_memory``).
+MEMORY = {
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_ARENA_MAX": "1",
+}
+
 
 class WorkerError(Exception):
     """A worker refused, died or took too long; the message says what it said."""
@@ -41,6 +48,7 @@ class Worker:
         self.log, self.timeout = log, timeout
         environment = {
             **{k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"},
+            **MEMORY,
             "OMP_NUM_THREADS": str(threads),
             "MKL_NUM_THREADS": str(threads),
             "TOKENIZERS_PARALLELISM": "false",

@@ -53,7 +53,7 @@ def title(part: Mapping[str, Any]) -> str:
     """What one part measured."""
     return (
         f"{part['strategy']}: {part['documents']} documents of up to {part['doc_tokens']} tokens, "
-        f"{part['blocks']} blocks of {part['queries']} queries"
+        f"{part['blocks']} blocks of {part['queries']} queries, {part['dtype']}"
     )
 
 

@@ -14,8 +14,8 @@ from sentence_transformers import CrossEncoder
 class Library:
     """One call of ``predict`` over the pairs of all queries, in the library's own batches."""
 
-    def __init__(self, folder: str) -> None:
-        self.model = CrossEncoder(folder, device="cpu")
+    def __init__(self, folder: str, dtype: str) -> None:
+        self.model = CrossEncoder(folder, device="cpu", model_kwargs={"dtype": dtype})
 
     def rank(self, tasks: Sequence[Task]) -> Callable[[], Ranked]:
         """Score all pairs, sort each query's documents."""
@@ -35,7 +35,7 @@ class Library:
 
 def open_system(settings: Mapping[str, Any], workload: Mapping[str, Any]) -> Library:
     """The library's model of a folder."""
-    return Library(settings["folder"])
+    return Library(settings["folder"], settings["dtype"])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """llm-rankers (Zhuang et al.): its setwise and listwise rankers, with its own prompts.
 
-Two things are set from outside so that its classes run with this release of transformers and do
-the same work: chat templates give plain ids again, and a listwise answer may be as long as an order
+Some things are set from outside so that its classes run with this release of transformers and do
+the same work: chat templates give plain ids again, weights are in the
+precision that was asked for, and a listwise answer may be as long as an order
 of the window is (its own limit is transformers' default of 20 tokens).
 """
 
@@ -25,10 +26,12 @@ class Library:
     Args:
         ranker: its object, loaded.
         most: most tokens of a listwise answer; None leaves the ranker's own.
+        dtype: of the weights; on a CPU the ranker takes single precision.
     """
 
-    def __init__(self, ranker: Any, most: int | None) -> None:
+    def __init__(self, ranker: Any, most: int | None, dtype: str) -> None:
         self.ranker = ranker
+        ranker.llm.to(getattr(torch, dtype))
         self.asked: list[tuple[list[int], list[int]]] = []
         generate = ranker.llm.generate
 
@@ -72,11 +75,11 @@ def open_system(settings: Mapping[str, Any], workload: Mapping[str, Any]) -> Lib
         ranker: Any = SetwiseLlmRanker(
             folder, folder, "cpu", num_child=params["children"], k=params["top_k"], method=method
         )
-        return Library(ranker, None)
+        return Library(ranker, None, settings["dtype"])
     window = params.get("window", workload["documents"])
     step = params.get("step", window)
     ranker = ListwiseLlmRanker(folder, folder, "cpu", window_size=window, step_size=step)
-    return Library(ranker, workload["max_new_tokens"])
+    return Library(ranker, workload["max_new_tokens"], settings["dtype"])
 
 
 if __name__ == "__main__":

@@ -78,16 +78,16 @@ def _until(row: list[int], end: int) -> list[int]:
 
 
 @lru_cache(maxsize=1)
-def _loaded(folder: str) -> tuple[Any, Any]:
+def _loaded(folder: str, dtype: str) -> tuple[Any, Any]:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(), tokenizer
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval(), tokenizer
 
 
 def open_system(settings: Mapping[str, Any], workload: Mapping[str, Any]) -> Asker:
     """The loop with ``settings["size"]`` rows a batch."""
-    model, tokenizer = _loaded(settings["folder"])
+    model, tokenizer = _loaded(settings["folder"], settings["dtype"])
     size = int(settings["size"])
     return Asker(tokenizer, workload, Plain(model, tokenizer, size), size)
 

@@ -1,6 +1,6 @@
 """rank_llm (Castorini): its listwise ranker for open models, which runs on vLLM, own prompts.
 
-Set from outside: single precision and the length of the context, which it leaves to vLLM's
+Set from outside: the precision and the length of the context, which it leaves to vLLM's
 defaults for a GPU, and an empty module in the place of its T5 reranker, whose imports
 transformers 5 no longer has and which listwise ranking does not use.
 """
@@ -28,18 +28,18 @@ class _Absent(types.ModuleType):
         return type(name, (), {})
 
 
-def _ranker(folder: str) -> Any:
+def _ranker(folder: str, dtype: str) -> Any:
     """Its ranker; vLLM starts once and serves every window."""
     if folder not in _KEPT:
         import vllm
 
         made = vllm.LLM
 
-        def single(**settings: Any) -> Any:
+        def precise(**settings: Any) -> Any:
             settings.pop("download_dir", None)
-            return made(**settings, dtype="float32", max_model_len=CONTEXT)
+            return made(**settings, dtype=dtype, max_model_len=CONTEXT)
 
-        vllm.LLM = single
+        vllm.LLM = precise
         name = "rank_llm.rerank.listwise.rank_fid"
         sys.modules[name] = _Absent(name)
         from rank_llm.rerank.listwise.rank_listwise_os_llm import RankListwiseOSLLM
@@ -51,8 +51,8 @@ def _ranker(folder: str) -> Any:
 class Library:
     """Its ranker with one window; a block of queries is one batch."""
 
-    def __init__(self, folder: str, window: int, step: int) -> None:
-        self.ranker, self.window, self.step = _ranker(folder), window, step
+    def __init__(self, ranker: Any, window: int, step: int) -> None:
+        self.ranker, self.window, self.step = ranker, window, step
 
     def rank(self, tasks: Sequence[Task]) -> Callable[[], Ranked]:
         """Its ``rerank_batch``."""
@@ -94,7 +94,8 @@ def open_system(settings: Mapping[str, Any], workload: Mapping[str, Any]) -> Lib
     """Its ranker with the windows of a workload."""
     params = workload["strategy"].get("params", {})
     window = params.get("window", workload["documents"])
-    return Library(settings["folder"], window, params.get("step", window))
+    ranker = _ranker(settings["folder"], settings["dtype"])
+    return Library(ranker, window, params.get("step", window))
 
 
 if __name__ == "__main__":

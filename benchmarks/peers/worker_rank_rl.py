@@ -49,7 +49,8 @@ class Ours:
 
 def open_system(settings: Mapping[str, Any], workload: Mapping[str, Any]) -> Ours:
     """The reranker of a workload; ``settings["overrides"]`` are handed to ``from_pretrained``."""
-    folder, overrides = settings["folder"], dict(settings.get("overrides", {}))
+    folder = settings["folder"]
+    overrides = {"dtype": settings["dtype"], **settings.get("overrides", {})}
     if workload["name"] == "cross_encoder":
         return _cross_encoder(folder, settings)
     ranker = Reranker.from_pretrained(
@@ -79,9 +80,11 @@ def _cross_encoder(folder: str, settings: Mapping[str, Any]) -> Ours:
     if settings.get("own"):
         spec = {"name": "cross_encoder", "doc_tokens": 400, "prompt_tokens": 512}
         strategy = {"name": "by_score"}
-        ranker = Reranker.from_pretrained(folder, device="cpu", format=spec, strategy=strategy)
+        ranker = Reranker.from_pretrained(
+            folder, device="cpu", dtype=settings["dtype"], format=spec, strategy=strategy
+        )
     else:
-        ranker = Reranker.from_cross_encoder(folder, device="cpu")
+        ranker = Reranker.from_cross_encoder(folder, device="cpu", dtype=settings["dtype"])
     tokenizer = AutoTokenizer.from_pretrained(folder)
 
     def rows(exchange: Exchange) -> list[list[int]]:

@@ -17,14 +17,14 @@ _KEPT: dict[str, Any] = {}
 class Vllm:
     """Rows of token ids through one vLLM engine; prefixes are kept as vLLM does by default."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, dtype: str) -> None:
         if folder not in _KEPT:
             from vllm import LLM
 
             # Labels are compared among themselves: log-probabilities of the tokens allowed.
             _KEPT[folder] = LLM(
                 model=folder,
-                dtype="float32",
+                dtype=dtype,
                 max_model_len=CONTEXT,
                 logprobs_mode="processed_logprobs",
             )
@@ -61,7 +61,7 @@ class Vllm:
 
 def open_system(settings: Mapping[str, Any], workload: Mapping[str, Any]) -> Asker:
     """The engine of a folder, which starts once."""
-    engine = Vllm(settings["folder"])
+    engine = Vllm(settings["folder"], settings["dtype"])
     return Asker(engine.llm.get_tokenizer(), workload, engine, TOGETHER)
 
 

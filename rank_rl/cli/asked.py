@@ -125,6 +125,9 @@ EngineParams = Annotated[
 BaseUrl = Annotated[str | None, _engine("Address of the endpoint, up to /v1.")]
 Concurrency = Annotated[int | None, _engine("Most requests at once to the endpoint.", min=1)]
 Device = Annotated[str, _engine("A torch device; auto takes a GPU where there is one.")]
+Dtype = Annotated[
+    str | None, _engine("Computed in float32 or bfloat16; else as the machine is fast at.")
+]
 Revision = Annotated[str | None, _engine("Revision of a model of the Hub.")]
 
 
@@ -168,6 +171,7 @@ class Options:
     base_url: str | None
     concurrency: int | None
     device: str
+    dtype: str | None
     revision: str | None
 
     @property

@@ -43,6 +43,7 @@ def rerank(
     base_url: asked.BaseUrl = None,
     concurrency: asked.Concurrency = None,
     device: asked.Device = "auto",
+    dtype: asked.Dtype = None,
     revision: asked.Revision = None,
 ) -> None:
     """Rerank documents for a query, or a whole TREC run, BEIR folder or file of queries."""

@@ -20,7 +20,7 @@ from rank_rl.errors import RecipeError
 if TYPE_CHECKING:
     from rank_rl.rerank import Reranker
 
-OVERRIDES = ("constrained", "thinking_budget", "max_new_tokens", "batch_size", "workers")
+OVERRIDES = ("constrained", "thinking_budget", "max_new_tokens", "batch_size", "workers", "dtype")
 
 
 def check(options: Options) -> None:
@@ -39,7 +39,8 @@ def check(options: Options) -> None:
     strategy_named(options.strategy, options.strategy_params)
     if options.engine == "endpoint":
         own: dict[str, object] = {"batch-size": options.batch_size, "revision": options.revision}
-        refuse({**own, "device": options.device != "auto"}, "not with --engine endpoint")
+        own |= {"device": options.device != "auto", "dtype": options.dtype}
+        refuse(own, "not with --engine endpoint")
         expected = "with --engine endpoint, how the model is asked, e.g. permutation"
         given(options.format_, "--format", expected)
     else:

@@ -152,6 +152,8 @@ def _settings(options: Options, reranker: Reranker, tasks: Any, output: Output) 
     size = options.batch_size or portion_of(len(tasks), reranker.batch_size)
     asked_for = rerank_engine.overrides(options)
     asked_for.pop("workers", None)  # it is up to the machine, and changes last digits only
+    if options.engine == "local":
+        asked_for.pop("dtype", None)  # auto may be the same: the settings name what is computed in
     found = settings(
         reranker,
         tasks,

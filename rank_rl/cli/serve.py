@@ -86,6 +86,7 @@ def serve(
     base_url: asked.BaseUrl = None,
     concurrency: asked.Concurrency = None,
     device: asked.Device = "auto",
+    dtype: asked.Dtype = None,
     revision: asked.Revision = None,
     api_key_env: KeyEnv = None,
     api_key_file: KeyFile = None,
@@ -182,8 +183,12 @@ def _warm(served: Served) -> Service:
 
 def _say(served: Served, ranker: Ranker, url: str) -> None:
     """What runs where, a line each."""
+    from rank_rl.models.loading import precision
+
     options, loaded = served.options, ranker.loaded
-    where = f"{options.engine}, {loaded.device}" if loaded is not None else options.engine
+    where = options.engine
+    if loaded is not None:
+        where += f", {loaded.device}, {precision(loaded)}"
     open_to_all = "none: whoever reaches the address may ask"
     for label, text in {
         "model": f"{options.model} (format {ranker.fmt.spec.name}, readout {ranker.readout})",

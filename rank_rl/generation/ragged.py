@@ -263,7 +263,7 @@ class Decoder:
         Returns:
             (rows, kept, V) logits behind the last tokens of each chunk, which stand at the end.
         """
-        return self._pass(range(len(chunks)), chunks, [()] * len(chunks), kept)
+        return self._pass(range(len(chunks)), chunks, None, kept)
 
     def look(
         self, rows: Sequence[int], chunks: Sequence[Sequence[int]], trees: Sequence[Tree]
@@ -286,15 +286,17 @@ class Decoder:
         self,
         rows: Sequence[int],
         chunks: Sequence[Sequence[int]],
-        trees: Sequence[Tree],
+        trees: Sequence[Tree] | None,
         kept: int,
     ) -> torch.Tensor:
         """(R, kept, V) logits; chunks and trees stand at the end of their rows."""
+        # What a tree tries is compared; what is written token by token cannot wait for that.
+        head = exact_head(self.model, convert=trees is not None)
         import torch
 
         cache, device = self.cache, self.device
         lengths = [cache.lengths[row] for row in rows]
-        laid = list(map(_lay, lengths, chunks, trees))
+        laid = list(map(_lay, lengths, chunks, trees or [()] * len(chunks)))
         width = max(len(part.ids) for part in laid)
         most = max((part.places[-1] + 1 for part in laid if part.ids), default=1)
         cache.grow(most)
@@ -312,12 +314,14 @@ class Decoder:
             for own, places in part.path.items():
                 seen[row, 0, pad + own, places] = True
         cache.begin(torch.tensor(list(rows), device=device), index, stands, seen)
-        with using(self.model, GO_ON, go_on), exact_head(self.model):
+        # By number, not as a slice: the head would copy itself for every row of a slice in bf16.
+        wanted = torch.arange(max(0, width - kept), width, device=device)
+        with using(self.model, GO_ON, go_on), head:
             out = self.model(
                 input_ids=ids,
                 position_ids=stands,
                 use_cache=False,
-                logits_to_keep=kept,
+                logits_to_keep=wanted,
                 layout=cache,
             )
         logits: torch.Tensor = out.logits

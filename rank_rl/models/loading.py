@@ -218,6 +218,12 @@ def autocast_of(spec: ModelSpec, device: str, model: Any) -> str | None:
     return "bfloat16" if on_cpu and single and cpu_has_amx() else None
 
 
+def precision(loaded: Loaded) -> str:
+    """Name of the dtype that a loaded model computes in: ``bfloat16``, ``float32``."""
+    own = next(loaded.model.parameters()).dtype
+    return loaded.autocast or str(own).removeprefix("torch.")
+
+
 def load_encoder(source: Source, spec: ModelSpec, device: str, *, classifier: bool = False) -> Any:
     """The weights of an encoder, or of a decoder without its vocabulary head.
 

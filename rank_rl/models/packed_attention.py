@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 Attention = Literal["flex", "gather", "dense"]
 NAME = "rank_rl_packed"
+HEAD_ROWS = 8192  # of the output layer that are converted at once
 
 
 def gather(call: Call, packed: PackedBatch) -> torch.Tensor:
@@ -35,7 +36,8 @@ def gather(call: Call, packed: PackedBatch) -> torch.Tensor:
 
     q, k, v = (x[0].transpose(0, 1) for x in (call.query, call.key, call.value))
     how = {"scale": call.scaling, "dropout_p": call.dropout, "window": call.window}
-    if q.device.type != "cpu":
+    if q.device.type != "cpu" or not torch.is_grad_enabled():
+        q, k = q.to(v.dtype), k.to(v.dtype)  # autocast leaves those with positions in fp32
         return _attend(q, k, v, packed, how)[None]
     # fp32 even under bf16 autocast: the CPU kernel's backward pass is several times faster so.
     with torch.autocast("cpu", enabled=False):
@@ -149,23 +151,30 @@ def slot_logits(model: Any, batch: PackedBatch, attention: Attention) -> torch.T
 
 
 @contextlib.contextmanager
-def exact_head(model: Any) -> Iterator[None]:
-    """Keep autocast out of the output layer while the block runs.
+def exact_head(model: Any, *, convert: bool = True) -> Iterator[None]:
+    """Let the output layer compute in fp32 while the block runs, not in autocast's or its own bf16.
 
     Logits of 15 to 20 in bf16 have steps of 1/16 to 1/8, too coarse to tell documents apart. Only
-    the slots reach the layer, so fp32 costs nothing there.
+    the slots reach the layer, so fp32 costs next to nothing there. Weights that are not in fp32
+    are converted, a part at a time, where gradients are off and ``convert`` is set.
     """
     import torch
     from torch.nn.functional import linear
 
     head = getattr(model, "module", model).get_output_embeddings()
-    if not isinstance(head, torch.nn.Linear) or head.weight.dtype != torch.float32:
+    single = isinstance(head, torch.nn.Linear) and head.weight.dtype == torch.float32
+    converted = convert and not torch.is_grad_enabled()
+    if not isinstance(head, torch.nn.Linear) or not (single or converted):
         yield
         return
 
     def forward(x: torch.Tensor) -> torch.Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            return linear(x.float(), head.weight, head.bias)
+            x = x.float()
+            if single:
+                return linear(x, head.weight, head.bias)
+            parts = [linear(x, weight.float()) for weight in head.weight.split(HEAD_ROWS)]
+            return torch.cat(parts, -1) + (0 if head.bias is None else head.bias.float())
 
     head.forward = forward
     try:

@@ -105,9 +105,11 @@ def _said(kept: Any, wanted: Any) -> str:
 
 
 def _model(ranker: Ranker) -> dict[str, Any]:
-    """What pins the model: the content of a checkpoint, or name, address and sampling."""
+    """What pins the model: a checkpoint's content and precision, or name, address, sampling."""
+    from rank_rl.models.loading import precision
+
     if ranker.loaded is not None:
-        return {"revision": ranker.loaded.revision}
+        return {"revision": ranker.loaded.revision, "precision": precision(ranker.loaded)}
     backend, asker = getattr(ranker.generator, "backend", None), ranker.asker
     if backend is None:
         return {"name": str(getattr(asker, "name", type(asker).__name__))}

@@ -160,7 +160,7 @@ def test_a_worker_that_fails_is_told_by_what_it_said(bench: Any, tmp_path: Path)
     with started("absent.py") as worker, refused:
         worker.ask(do="open", system="x", settings={}, workload={})
     refused = pytest.raises(processes.WorkerError, match="^OSError: ")
-    settings = {"folder": "no-such-folder", "size": 1}
+    settings = {"folder": "no-such-folder", "size": 1, "dtype": "float32"}
     with started("worker_plain.py") as worker, refused:
         worker.ask(do="open", system="x", settings=settings, workload={})
     assert worker.process.returncode is not None

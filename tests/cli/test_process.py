@@ -9,28 +9,37 @@ import sys
 import pytest
 
 PASSES = """
-import ctypes, resource, sys
+import ctypes, resource, sys, threading
 from rank_rl.cli.process import keep_memory
 
 kept = keep_memory() if sys.argv[1] == "keep" else False
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 libc.free.argtypes = [ctypes.c_void_p]
-for _ in range(20):
-    pieces = [libc.malloc(30 << 20) for _ in range(4)]
-    for piece in pieces:
-        ctypes.memset(piece, 1, 30 << 20)
-    for piece in pieces:
-        libc.free(piece)
+
+def passes():
+    for _ in range(20):
+        pieces = [libc.malloc(30 << 20) for _ in range(4)]
+        for piece in pieces:
+            ctypes.memset(piece, 1, 30 << 20)
+        for piece in pieces:
+            libc.free(piece)
+
+if "thread" in sys.argv:
+    worker = threading.Thread(target=passes)
+    worker.start()
+    worker.join()
+else:
+    passes()
 print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 """
 
 
-def faults(how: str, **environment: str) -> tuple[bool, int]:
+def faults(*how: str, **environment: str) -> tuple[bool, int]:
     """Whether memory is kept, and how many pages the system handed out."""
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_", "LD_"))}
     done = subprocess.run(
-        [sys.executable, "-c", PASSES, how],
+        [sys.executable, "-c", PASSES, *how],
         env={**plain, **environment},
         capture_output=True,
         text=True,
@@ -41,8 +50,9 @@ def faults(how: str, **environment: str) -> tuple[bool, int]:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
-def test_memory_that_is_kept_is_not_handed_out_again():
-    without, with_it = faults("leave"), faults("keep")
+@pytest.mark.parametrize("where", ["main", "thread"])
+def test_memory_that_is_kept_is_not_handed_out_again(where):
+    without, with_it = faults("leave", where), faults("keep", where)
     assert not without[0]
     if not with_it[0]:
         pytest.skip("another C library")

@@ -42,6 +42,25 @@ def ask(text):
     return Prompt(messages=({"role": "user", "content": text},))
 
 
+def test_the_head_is_given_no_part_of_a_larger_tensor(loaded):
+    """In bf16 it would copy all its weights for every row of a slice."""
+    import torch
+
+    from rank_rl.generation.ragged import Decoder
+
+    given = []
+    head = loaded.model.get_output_embeddings()
+    handle = head.register_forward_pre_hook(lambda _, args: given.append(args[0]))
+    with torch.no_grad():
+        decoder = Decoder(loaded.model, 2, 8)
+        decoder.start([0, 1], [[5, 6, 7], [8, 9]])
+        assert decoder.advance([[11, 12, 13], [14]], 2).shape[:2] == (2, 2)
+        assert decoder.advance([[11], []], 3).shape[:2] == (2, 1)  # no more than were read
+        decoder.look([0, 1], [[11, 12], [14]], [[(15, -1), (16, 0)], ()])
+    handle.remove()
+    assert len(given) == 4 and all(states.is_contiguous() for states in given)
+
+
 def test_rows_of_any_lengths_are_read_and_gone_on_with(loaded):
     import torch
 

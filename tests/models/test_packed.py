@@ -19,9 +19,10 @@ from transformers import (
 
 from rank_rl import formats
 from rank_rl.errors import ModelError, RecipeError
+from rank_rl.models import packed_attention
 from rank_rl.models.loading import load
 from rank_rl.models.packed import PackedScorer, SlotLabels, label_ids, label_weights
-from rank_rl.models.packed_attention import attending, choose, slot_logits
+from rank_rl.models.packed_attention import attending, choose, exact_head, slot_logits
 from rank_rl.models.packing import pack
 from rank_rl.models.tokens import ChatTokens
 from rank_rl.records import Candidate, Prompt, Query, View, numbered
@@ -185,14 +186,41 @@ def test_prompts_beyond_a_sliding_window_are_read_through_it_or_refused():
         slot_logits(model, pack(groups), "dense")
 
 
-def test_bf16_autocast_keeps_attention_in_fp32_and_the_rest_close():
+@pytest.mark.parametrize("gradients_on", [True, False])
+def test_bf16_autocast_stays_close(gradients_on):
     model = model_of(CONFIGS["llama"]())
-    with torch.no_grad():
+    with torch.set_grad_enabled(gradients_on):
         exact = slot_logits(model, pack(GROUPS), "gather")
         with torch.autocast("cpu", dtype=torch.bfloat16):
             fast = slot_logits(model, pack(GROUPS), "gather")
     assert fast.dtype == torch.float32
     assert 0 < (fast - exact).abs().max() < 0.1 * (exact - exact.mean(0)).abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("bias", [True, False])
+def test_slots_of_weights_in_half_precision_are_read_in_single(dtype, bias, monkeypatch):
+    monkeypatch.setattr(packed_attention, "HEAD_ROWS", 24)  # parts, and one that is not full
+    model = model_of(CONFIGS["llama"]()).to(dtype)
+    head = model.get_output_embeddings()
+    if bias:
+        head.bias = torch.nn.Parameter(torch.randn(64).to(dtype))
+    batch, seen = pack(GROUPS), []
+    with torch.no_grad():
+        handle = head.register_forward_hook(lambda _, given, out: seen.append((given[0], out)))
+        found = slot_logits(model, batch, "gather")
+        handle.remove()
+        ((states, _),) = seen
+        exact = states[0].double() @ head.weight.double().T
+        exact = exact + head.bias.double() if bias else exact
+        assert states.dtype == dtype and found.shape == exact.shape
+        torch.testing.assert_close(found.double(), exact, atol=1e-5, rtol=1e-5)
+        assert not torch.equal(found, found.to(dtype).float())  # finer than the weights'
+        with exact_head(model, convert=False):  # as the model itself says it
+            assert head(states).dtype == dtype
+        assert head(states).dtype == dtype  # and afterwards
+    with exact_head(model):  # training keeps the graph of the layer itself
+        assert head(states).dtype == dtype
 
 
 # Reading views with the tiny model of the fixtures.

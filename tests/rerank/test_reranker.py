@@ -328,3 +328,23 @@ def test_a_model_without_contract_needs_a_format(tiny_model_dir):
         Reranker.from_pretrained(tiny_model_dir)
     reranker = Reranker.from_pretrained(tiny_model_dir, format={"name": "slots"})
     assert len(reranker.rank("who?", DOCUMENTS, top_k=1)) == 1
+
+
+@pytest.mark.parametrize("spec", [{"name": "slots"}, {"name": "cross_encoder"}])
+def test_a_model_computes_in_the_dtype_that_is_asked_for(tiny_model_dir, monkeypatch, spec):
+    from rank_rl.models import loading
+
+    monkeypatch.setattr(loading, "cpu_has_amx", lambda: True)
+    spec = spec if spec["name"] == "slots" else {**spec, "params": {"pooling": "last"}}
+
+    def loaded_in(**how):
+        made = Reranker.from_pretrained(tiny_model_dir, device="cpu", format=spec, **how)
+        assert len(made.rank("who is the father?", DOCUMENTS)) == 3
+        weight = next(p for p in made.loaded.model.parameters() if p.ndim == 2)
+        return loading.precision(made.loaded), str(weight.dtype).removeprefix("torch.")
+
+    assert loaded_in(dtype="float32") == ("float32", "float32")
+    assert loaded_in(dtype="bfloat16") == ("bfloat16", "bfloat16")
+    assert loaded_in() == loaded_in(dtype="auto") == ("bfloat16", "float32")
+    with pytest.raises(RecipeError, match="dtype: 'float64'; expected auto, float32, bfloat16"):
+        loaded_in(dtype="float64")

@@ -68,6 +68,12 @@ def test_another_reranking_needs_another_output_or_overwrite(
     assert f"{kept} readout" in refused(*files, "--readout", "expected")
     assert f"{kept} format" in refused(*files, "--format", "name=slots mode=reason doc_tokens=8")
     assert f"{kept} input" in refused(*files, "--depth", "4")
+    here = summary(tmp_path / "new.trec")["settings"]["model"]["precision"]
+    done(*files, "--dtype", "auto")
+    there = "float32" if here == "bfloat16" else "bfloat16"
+    said = refused(*files, "--dtype", there)
+    assert f"{kept} model: precision '{here}' there, '{there}' now" in said
+    assert "dtype: 'int8'; expected auto, float32, bfloat16" in refused(*files, "--dtype", "int8")
     assert (tmp_path / "new.trec").read_bytes() == run
     done(*files, *by_two, "--overwrite")
     assert summary(tmp_path / "new.trec")["calls"] == 30

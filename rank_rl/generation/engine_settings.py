@@ -25,7 +25,7 @@ OURS = (
 class EngineSettings(Spec):
     """How vLLM is started; what is null is vLLM's own choice.
 
-    ``dtype`` auto is what engine local takes: bfloat16 on an accelerator, float32 on a CPU.
+    ``dtype`` auto is bfloat16 on an accelerator and float32 on a CPU.
     ``max_model_len``: most tokens of a prompt with its answer (the model's window when null).
     ``batch_size``: most views that are handed over at once; vLLM runs ``max_num_seqs`` of their
     requests together. ``extra``: further arguments of ``vllm.LLM``, as they are.

@@ -27,21 +27,26 @@ Queries = Sequence[Mapping[str, Any]]
 Orders = list[list[str]]  # a query's document ids, the best first
 
 
-def in_python(model: str, queries: Queries) -> Orders:
-    """``Reranker.from_pretrained`` and ``rank``."""
+def loaded(model: str, dtype: str) -> Any:
+    """The checkpoint, for whatever takes a ``Reranker``."""
     from rank_rl import Reranker
 
-    ranker = Reranker.from_pretrained(model)
+    return Reranker.from_pretrained(model, dtype=dtype)
+
+
+def in_python(model: str, dtype: str, queries: Queries) -> Orders:
+    """``Reranker.from_pretrained`` and ``rank``."""
+    ranker = loaded(model, dtype)
     found = [ranker.rank(q["query"], q["documents"], first_stage="given") for q in queries]
     return [[one.docid for one in results] for results in found]
 
 
-def served(model: str, queries: Queries) -> Orders:
+def served(model: str, dtype: str, queries: Queries) -> Orders:
     """``POST /v1/rerank`` to ``rank-rl serve``."""
     import httpx2
     from serve_load import Running
 
-    server = Running(model, [])
+    server = Running(model, ["--dtype", dtype])
     try:
         orders = []
         for q in queries:
@@ -54,12 +59,12 @@ def served(model: str, queries: Queries) -> Orders:
         server.end()
 
 
-def on_the_command_line(model: str, queries: Queries) -> Orders:
+def on_the_command_line(model: str, dtype: str, queries: Queries) -> Orders:
     """``rank-rl rerank`` of a file."""
     with tempfile.TemporaryDirectory() as folder:
         asked, output = Path(folder) / "queries.jsonl", Path(folder) / "ranked.jsonl"
         asked.write_text("".join(json.dumps(q) + "\n" for q in queries), encoding="utf-8")
-        command = [sys.executable, "-m", "rank_rl", "rerank", "--model", model]
+        command = [sys.executable, "-m", "rank_rl", "rerank", "--model", model, "--dtype", dtype]
         how = ["--tasks", str(asked), "--output", str(output), "--first-stage", "given"]
         subprocess.run([*command, *how], check=True)
         rows = map(json.loads, output.read_text(encoding="utf-8").splitlines())
@@ -67,7 +72,7 @@ def on_the_command_line(model: str, queries: Queries) -> Orders:
     return [found[str(number)] for number, _ in enumerate(queries, 1)]
 
 
-def in_pyterrier(model: str, queries: Queries) -> Orders:
+def in_pyterrier(model: str, dtype: str, queries: Queries) -> Orders:
     """A PyTerrier pipeline over all queries."""
     import pandas as pd
     import pyterrier as pt
@@ -83,18 +88,18 @@ def in_pyterrier(model: str, queries: Queries) -> Orders:
     found = pd.DataFrame(rows, columns=columns).drop(columns="query")
     topics = pd.DataFrame([(f"q{n}", q["query"]) for n, q in enumerate(queries)])
     topics.columns = ["qid", "query"]
-    ranked = (pt.Transformer.from_df(found) >> RankRLTransformer(model))(topics)
+    ranked = (pt.Transformer.from_df(found) >> RankRLTransformer(loaded(model, dtype)))(topics)
     by_rank = ranked.sort_values(["qid", "rank"])
     return [list(by_rank[by_rank.qid == f"q{n}"].docno) for n, _ in enumerate(queries)]
 
 
-def in_langchain(model: str, queries: Queries) -> Orders:
+def in_langchain(model: str, dtype: str, queries: Queries) -> Orders:
     """A LangChain document compressor, query by query."""
     from langchain_core.documents import Document
 
     from rank_rl.integrations.langchain import RankRLCompressor
 
-    compressor = RankRLCompressor(ranker=model, top_n=None, score_key="score")
+    compressor = RankRLCompressor(ranker=loaded(model, dtype), top_n=None, score_key="score")
     orders = []
     for q in queries:
         documents = [
@@ -106,13 +111,13 @@ def in_langchain(model: str, queries: Queries) -> Orders:
     return orders
 
 
-def in_llama_index(model: str, queries: Queries) -> Orders:
+def in_llama_index(model: str, dtype: str, queries: Queries) -> Orders:
     """A LlamaIndex node postprocessor, query by query."""
     from llama_index.core.schema import NodeWithScore, TextNode
 
     from rank_rl.integrations.llama_index import RankRLPostprocessor
 
-    rerank = RankRLPostprocessor(ranker=model, top_n=None)
+    rerank = RankRLPostprocessor(ranker=loaded(model, dtype), top_n=None)
     orders = []
     for q in queries:
         nodes = [
@@ -124,7 +129,7 @@ def in_llama_index(model: str, queries: Queries) -> Orders:
     return orders
 
 
-DOORS: dict[str, Callable[[str, Queries], Orders]] = {
+DOORS: dict[str, Callable[[str, str, Queries], Orders]] = {
     REFERENCE: in_python,
     "rank-rl serve": served,
     "rank-rl rerank": on_the_command_line,
@@ -148,9 +153,9 @@ def queries_of(path: str, most: int) -> list[dict[str, Any]]:
     ]
 
 
-def through(door: str, model: str, queries: Queries) -> Orders:
+def through(door: str, model: str, dtype: str, queries: Queries) -> Orders:
     """The orders of one door, which is opened in a process of its own."""
-    asked = json.dumps({"door": door, "model": model, "queries": queries})
+    asked = json.dumps({"door": door, "model": model, "dtype": dtype, "queries": queries})
     command = [sys.executable, __file__, "--door"]
     done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, text=True, check=True)
     orders: Orders = json.loads(done.stdout.splitlines()[-1])
@@ -169,28 +174,32 @@ def main() -> None:
     parser.add_argument("model", nargs="?", help="checkpoint folder")
     parser.add_argument("--collection", default="musique200", help="a bundled one")
     parser.add_argument("--queries", type=int, default=20)
+    parser.add_argument("--dtype", default="float32", help="as of Reranker.from_pretrained")
     parser.add_argument("--write", type=Path, help="JSON file of the result")
     parser.add_argument("--door", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.door:
         asked = json.load(sys.stdin)
-        print(json.dumps(DOORS[asked["door"]](asked["model"], asked["queries"])))
+        print(json.dumps(DOORS[asked.pop("door")](**asked)))
         return
     if not given.model:
         parser.error("MODEL is missing")
     queries = queries_of(given.collection, given.queries)
-    reference = through(REFERENCE, given.model, queries)
+    reference = through(REFERENCE, given.model, given.dtype, queries)
     first = [[d["id"] for d in q["documents"]] for q in queries]
     result: dict[str, Any] = {
         "benchmark": "round_trip",
         "model": "/".join(Path(given.model).resolve().parts[-3:]),
+        "dtype": given.dtype,
         "collection": given.collection,
-        "documents": [len(order) for order in reference],
+        "documents": sum(map(len, reference)),
         "unlike_the_first_stage": sum(a != b for a, b in zip(first, reference, strict=True)),
         "doors": {},
     }
     for door in [name for name in DOORS if name != REFERENCE]:
-        result["doors"][door] = compared(reference, through(door, given.model, queries))
+        result["doors"][door] = compared(
+            reference, through(door, given.model, given.dtype, queries)
+        )
         print(f"{door}: {result['doors'][door]}", flush=True)
     if given.write is not None:
         given.write.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

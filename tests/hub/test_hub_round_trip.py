@@ -27,13 +27,13 @@ TEXTS = [f"{title}. {text}" for title, text, _ in DOCUMENTS] + [
 LOAD = """
 import json, sys
 from rank_rl import Reranker
-found = Reranker.from_pretrained(sys.argv[1]).rank(QUERY, TEXTS, first_stage="given")
+found = Reranker.from_pretrained(sys.argv[1], dtype="float32").rank(QUERY, TEXTS, first_stage="given")
 print(json.dumps([[r.docid, r.score] for r in found]))
 """.replace("QUERY", json.dumps(QUERY)).replace("TEXTS", json.dumps(TEXTS))
 
 
 def ranked(folder: Path) -> list[list[Any]]:
-    found = Reranker.from_pretrained(folder).rank(QUERY, TEXTS, first_stage="given")
+    found = Reranker.from_pretrained(folder, dtype="float32").rank(QUERY, TEXTS, first_stage="given")
     return [[r.docid, r.score] for r in found]
 
 
@@ -58,7 +58,9 @@ def test_a_fresh_process_ranks_as_the_checkpoint_did(hub: Hub, client: Client, f
 def test_the_code_on_the_card_gives_the_scores_of_rank_rl(hub: Hub, client: Client, finished):
     client.publish(finished.checkpoint, "--repo", "me/tiny")
     with_rank_rl, prompts, plain, vllm = code_of(hub.files("me/tiny")["README.md"].decode())
-    first = client.python(with_rank_rl)
+    given = 'from_pretrained("me/tiny"'
+    assert given in with_rank_rl  # plain transformers compute in single precision
+    first = client.python(with_rank_rl.replace(given, given + ', dtype="float32"'))
     assert first.status == 0, first.err
     by_rank = {row.split(maxsplit=2)[2]: float(row.split()[1]) for row in first.out.splitlines()}
     second = client.python(prompts + plain)
@@ -226,7 +228,7 @@ def test_written_answers_and_label_probabilities_are_those_of_rank_rl(
     blocks = code_of(hub.files("me/text")["README.md"].decode())
     done = client.python(blocks[1] + blocks[2])
     assert done.status == 0, done.err
-    reranker = Reranker.from_pretrained(folder)
+    reranker = Reranker.from_pretrained(folder, dtype="float32")
     from rank_rl.hub.example import example
 
     shown = example(PromptContract.read(folder), reranker.loaded.tokenizer)

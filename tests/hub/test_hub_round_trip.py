@@ -27,13 +27,15 @@ TEXTS = [f"{title}. {text}" for title, text, _ in DOCUMENTS] + [
 LOAD = """
 import json, sys
 from rank_rl import Reranker
-found = Reranker.from_pretrained(sys.argv[1], dtype="float32").rank(QUERY, TEXTS, first_stage="given")
+ranker = Reranker.from_pretrained(sys.argv[1], dtype="float32")
+found = ranker.rank(QUERY, TEXTS, first_stage="given")
 print(json.dumps([[r.docid, r.score] for r in found]))
 """.replace("QUERY", json.dumps(QUERY)).replace("TEXTS", json.dumps(TEXTS))
 
 
 def ranked(folder: Path) -> list[list[Any]]:
-    found = Reranker.from_pretrained(folder, dtype="float32").rank(QUERY, TEXTS, first_stage="given")
+    ranker = Reranker.from_pretrained(folder, dtype="float32")
+    found = ranker.rank(QUERY, TEXTS, first_stage="given")
     return [[r.docid, r.score] for r in found]
 
 

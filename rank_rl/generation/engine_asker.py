@@ -64,6 +64,9 @@ class EngineLabelAsker(LabelAsker):
         asked = zip(fitted, questions, readings, strict=True)
         return [self._asked(view, question, reading) for view, question, reading in asked]
 
+    def forget(self) -> None:
+        """Nothing: what is kept of prompts is vLLM's, whose model does not change."""
+
 
 class EngineTextAsker(TextAsker):
     """Answers written by vLLM; expected scores are read off them in one further go.

@@ -89,6 +89,25 @@ def test_slot_scores_are_weighted_label_log_probabilities():
     assert reading.tokens == 6
 
 
+def test_a_reader_of_labels_has_nothing_to_forget(tiny_model_dir):
+    """A ranker of vLLM's forgets between rankings, as every ranker does."""
+    from types import SimpleNamespace
+
+    from transformers import AutoTokenizer
+
+    from rank_rl import Reranker, formats
+    from rank_rl.generation.engine_asker import EngineLabelAsker
+    from rank_rl.models.tokens import ChatTokens
+    from rank_rl.specs import FormatSpec, StrategySpec
+
+    tokens = ChatTokens(AutoTokenizer.from_pretrained(str(tiny_model_dir)))
+    fmt = formats.make(FormatSpec(name="choice"))
+    asker = EngineLabelAsker(fmt, SimpleNamespace(tokens=tokens, batch_size=2))
+    ranker = Reranker(fmt=fmt, strategy=StrategySpec(name="setwise"), asker=asker)
+    ranker.session()  # forgets what was kept before
+    ranker.forget()
+
+
 def test_labels_that_share_beginnings_are_read_place_by_place():
     from rank_rl.generation.choosing import Trie
 

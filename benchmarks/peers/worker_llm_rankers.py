@@ -1,9 +1,9 @@
 """llm-rankers (Zhuang et al.): its setwise and listwise rankers, with its own prompts.
 
 Some things are set from outside so that its classes run with this release of transformers and do
-the same work: chat templates give plain ids again, weights are in the
-precision that was asked for, and a listwise answer may be as long as an order
-of the window is (its own limit is transformers' default of 20 tokens).
+the same work: chat templates give plain ids again, weights are in the precision that was asked for,
+and a listwise answer may be as long as an order of the window is (its own limit is transformers'
+default of 20 tokens).
 """
 
 from __future__ import annotations
